@@ -1,0 +1,142 @@
+"""DiT-B on captioned moving digits. The config to read first.
+
+  python -m sora_jax.main --config=configs/dit_b.py
+
+Every key of every section is here: the library has no defaults of its own. A
+section with a `name` is one row of the table of that place, with its options.
+Change anything from the command line: --config.dit.model.remat=full. A config
+file with `:tiny` behind it runs in seconds.
+"""
+
+from __future__ import annotations
+
+from configs import common
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  c = ConfigDict()
+  c.seed = 0
+  c.stages = ("autoencoder", "dit", "sample")
+  c.mesh = {"data": 1, "fsdp": -1}  # -1: all devices that are left
+  c.strategy = "fsdp"
+  c.threads = 2  # readers of data
+
+  # Clips: sora_jax/data/sources. This set ships with scikit-learn.
+  c.data = {
+    "name": "digits",
+    "count": 50_000,
+    "test_count": 256,
+    "frames": 17,
+    "height": 64,
+    "width": 64,
+    "fps": 8.0,
+    "seed": 0,
+  }
+  c.tokens = 64  # most tokens of one latent frame: sets the size buckets
+  c.transforms = ()  # extra ones, before clips are brought to their bucket
+  c.text = {"vocab_size": 512, "max_tokens": 24}
+
+  # Pixels -> latents, causal in time: T = 1 + 4 k frames give 1 + k.
+  c.autoencoder = {
+    "checkpoint": "",  # the autoencoder/ folder of another run; "" trains one
+    "model": {
+      "compression": (4, 8, 8),
+      "channels": 16,
+      "width": 128,
+      "depth": 3,
+      "kernel": (3, 3),
+      "logvar": -6.0,
+      "dtype": "float32",
+    },
+    "objective": {"reconstruction": "l2", "kl": 1e-6, "start": "pca"},
+    "size": (17, 64, 64),  # crops that it trains on
+    "batch": 16,
+    "statistics": 32,  # batches that measure the latents' mean and std
+    "optimizer": common.adamw(learning_rate=1e-3, warmup=50),
+    "ema": 0.999,
+    "schedule": {
+      "until": "3000 steps",
+      "log": "20 steps",
+      "save": "10 minutes",
+      "evaluate": "1000 steps",
+      "tolerance": 20,
+    },
+    "keep": 2,
+    "evaluators": {
+      "reconstruction": {
+        "name": "reconstruction",
+        "clips": 32,
+        "per_clip": False,
+      },
+    },
+  }
+
+  # Latents -> latents, packed: sora_jax/objectives/latent_diffusion.py.
+  c.dit = {
+    "model": {
+      **common.SIZES["B"],
+      "attention": "full",
+      "rope_base": 100.0,
+      "remat": "none",
+      "scan": True,
+      "dtype": "float32",
+      "text": {"width": 256, "depth": 2, "heads": 4},
+    },
+    "patch": (1, 1, 1),
+    "process": {"schedule": "rectified", "target": "velocity"},
+    "weight": {"name": "velocity"},
+    "times": {"name": "logit_normal", "mean": 0.0, "std": 1.0},
+    "shift": {"base_tokens": 320, "power": 0.5},
+    # One level for the clip, or clean regions, or a level per latent frame.
+    "mixture": {
+      "clip": 0.6,
+      "first_frame": 0.15,
+      "last_frame": 0.02,
+      "prefix": 0.08,
+      "mask": 0.05,
+      "frames": 0.1,
+    },
+    "text_dropout": 0.1,
+    "frames": 5,  # most latent frames of a clip
+    "rows": {"rows": 16, "length": 640, "text": 64, "clips": 4, "bins": 16},
+    "optimizer": common.adamw(learning_rate=3e-4, warmup=500),
+    "ema": 0.9995,
+    "schedule": {
+      "until": "100000 steps",
+      "log": "20 steps",
+      "save": "20 minutes",
+      "evaluate": "5000 steps",
+      "tolerance": 20,
+    },
+    "keep": 2,
+    "evaluators": {
+      "fixed_times": {"name": "fixed_times", "times": 10},
+      "grid": {"name": "grid", "clips": 8, "seed": 0},
+      "continuation": {"name": "continuation", "clips": 16, "seed": 0},
+      "captions": {"name": "captions", "clips": 256, "empty": 64, "seed": 0},
+    },
+  }
+
+  # What sampling makes: prompts, then clips of the data if asked for.
+  c.sample = {
+    "prompts": (
+      "a red three moves left on a black background",
+      "a green eight stays still on a white background",
+    ),
+    "task": "t2v",
+    "source": "",  # picture or video for tasks that start from one
+    "size": (17, 64, 64),
+    "fps": 8.0,
+    "clips": 0,
+    "tasks": ("t2v", "i2v"),
+    "seed": 0,
+    "steps": 50,
+    "solver": {"name": "heun"},
+    "guidance": {"name": "cfg", "scale": 3.0, "low": 0.0, "high": 0.7},
+    "rows": 8,
+    "decode_batch": 8,
+    "formats": ("mp4",),
+  }
+  c.evaluation = {"split": "test", "clips": 64}
+  return common.finish(c, arg)

@@ -1,0 +1,147 @@
+"""The latent cache: encode a data set once, then train on its latents.
+
+A cache is a folder of ArrayRecord shards and a manifest that says what made
+them. It is written under a temporary name and renamed when whole, so a cache
+that exists is complete; one that was made of something else refuses to load.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+from array_record.python import array_record_module
+
+MANIFEST = "manifest.json"
+PER_SHARD = 4096
+
+
+class StaleCache(ValueError):
+  """The cache was made of other weights or data than those asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+  """One clip's normalised latents.
+
+  Attributes:
+    latents: float16 [t, h, w, c].
+    text: caption.
+    key: the clip's key in its source.
+  """
+
+  latents: np.ndarray
+  text: str
+  key: str
+
+
+def pack_item(item: Item) -> bytes:
+  """Length of the header, the header as JSON, the raw latents."""
+  header = json.dumps(
+    {"shape": item.latents.shape, "text": item.text, "key": item.key}
+  ).encode()
+  body = np.ascontiguousarray(item.latents, "<f2").tobytes()
+  return struct.pack("<I", len(header)) + header + body
+
+
+def unpack_item(record: bytes) -> Item:
+  """Inverse of `pack_item`."""
+  (n,) = struct.unpack_from("<I", record)
+  header = json.loads(record[4 : 4 + n])
+  latents = np.frombuffer(record, "<f2", offset=4 + n)
+  return Item(latents.reshape(header["shape"]), header["text"], header["key"])
+
+
+def write(
+  directory: Path, items: Iterable[Item], made_of: Mapping[str, Any]
+) -> None:
+  """Writes a whole cache, or nothing.
+
+  Args:
+    directory: must not exist yet.
+    items: what to write, in order.
+    made_of: everything that determines the latents, JSON-able.
+
+  Raises:
+    ValueError: if there is not a single item.
+  """
+  partial = directory.with_name(directory.name + ".partial")
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir(parents=True)
+  writer, shards, count, tokens, captions = None, [], 0, {}, set()
+  for item in items:
+    if count % PER_SHARD == 0:
+      if writer:
+        writer.close()
+      shards.append(f"latents-{len(shards):05d}.array_record")
+      # group_size:1 makes every record directly addressable.
+      writer = array_record_module.ArrayRecordWriter(
+        str(partial / shards[-1]), "group_size:1"
+      )
+    writer.write(pack_item(item))
+    shape = "x".join(map(str, item.latents.shape))
+    tokens[shape] = tokens.get(shape, 0) + 1
+    captions.add(item.text)
+    count += 1
+  if writer is None:
+    raise ValueError(
+      f"no clip could be encoded for {directory}: see skipped.jsonl for why"
+    )
+  writer.close()
+  manifest = {
+    "made_of": made_of,
+    "count": count,
+    "shards": shards,
+    "shapes": dict(sorted(tokens.items())),
+    "captions": sorted(captions),
+  }
+  (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
+  os.replace(partial, directory)
+
+
+def manifest(directory: Path) -> dict[str, Any]:
+  """The manifest of a cache; FileNotFoundError if there is none."""
+  path = directory / MANIFEST
+  if not path.exists():
+    raise FileNotFoundError(f"{directory} holds no latent cache ({MANIFEST})")
+  return json.loads(path.read_text())
+
+
+def check(directory: Path, made_of: Mapping[str, Any]) -> None:
+  """Raises StaleCache unless the cache was made of exactly `made_of`."""
+  found = manifest(directory)["made_of"]
+  wanted = json.loads(json.dumps(made_of))
+  differ = sorted(
+    k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k)
+  )
+  if differ:
+    lines = [
+      f"  {k}: cached {found.get(k)!r}, now {wanted.get(k)!r}" for k in differ
+    ]
+    raise StaleCache(
+      f"the latent cache {directory} was made of something else:\n"
+      + "\n".join(lines)
+      + "\nDelete that folder to encode again, or use another --workdir."
+    )
+
+
+class Latents:
+  """Random access to the items of a cache, as a grain source."""
+
+  def __init__(self, directory: Path):
+    self._paths = [str(directory / s) for s in manifest(directory)["shards"]]
+    self._records = grain.sources.ArrayRecordDataSource(self._paths)
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> Item:
+    return unpack_item(self._records[index])

@@ -1,0 +1,230 @@
+"""Batches for training, by grain: deterministic, random access, resumable.
+
+`clips` gives padded batches of pixels to the autoencoder; `packed` gives packed
+rows of latent patches to the transformer, through grain's own packer. Both are
+endless, shuffled anew every epoch, and their iterators save and restore their
+exact place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import grain
+import jax
+import numpy as np
+
+from sora_jax.data.latents import Item, Latents
+from sora_jax.data.tokenizer import Tokenizer
+from sora_jax.packing import pack, patchify
+from sora_jax.types import Clip
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """The static shape of packed batches.
+
+  Attributes:
+    rows: R, over all processes.
+    length: L, video tokens in a row.
+    text: S, text tokens in a row.
+    clips: M, the most clips in a row.
+    bins: rows that the packer fills at once; more wastes less.
+  """
+
+  rows: int
+  length: int
+  text: int
+  clips: int
+  bins: int
+
+
+def _share(dataset: grain.MapDataset) -> grain.MapDataset:
+  """This process's part of a shuffled data set."""
+  return dataset[jax.process_index() :: jax.process_count()]
+
+
+def _threads(count: int) -> grain.ReadOptions:
+  return grain.ReadOptions(num_threads=count, prefetch_buffer_size=4 * count)
+
+
+def pad(clip: Clip, size: tuple[int, int, int]) -> dict[str, np.ndarray]:
+  """A clip in the corner of a box [T, H, W]: the last pixels repeated.
+
+  Returns:
+    video uint8 [T, H, W, 3], and mask bool [T, H, W], true where it is real.
+  """
+  shape = clip.video.shape[:3]
+  if any(n > m for n, m in zip(shape, size)):
+    raise ValueError(
+      f"{clip.key}: a clip of {shape} does not fit the batch's {size} "
+      "(T, H, W): add a `crop` transform, or raise the size"
+    )
+  width = [(0, m - n) for n, m in zip(shape, size)]
+  return {
+    "video": np.pad(clip.video, [*width, (0, 0)], mode="edge"),
+    "mask": np.pad(np.ones(shape, bool), width),
+  }
+
+
+def clips(
+  source: Sequence[Clip | None],
+  transform: Callable[[Clip, np.random.Generator], Clip],
+  size: tuple[int, int, int],
+  batch: int,
+  seed: int,
+  threads: int,
+) -> grain.IterDataset:
+  """Endless batches {video [B, T, H, W, 3], mask [B, T, H, W]}.
+
+  Args:
+    source: clips; items that are None (undecodable, reported by the source)
+      are passed over.
+    transform: the same clip and generator state give the same result.
+    size: (T, H, W) to which clips are padded.
+    batch: B over all processes.
+    seed: of shuffling and transforms.
+    threads: readers.
+  """
+
+  def prepare(clip: Clip | None, rng: np.random.Generator):
+    return None if clip is None else pad(transform(clip, rng), size)
+
+  dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+  dataset = _share(dataset.random_map(prepare))
+  return dataset.to_iter_dataset(_threads(threads)).batch(
+    batch // jax.process_count(), drop_remainder=True
+  )
+
+
+def ordered(
+  source: Sequence[Clip | None],
+  transform: Callable[[Clip, np.random.Generator], Clip],
+  threads: int,
+) -> grain.IterDataset:
+  """Every clip once, in order, transformed with a fixed generator."""
+
+  def prepare(clip: Clip | None):
+    if clip is None:
+      return None
+    return transform(clip, np.random.default_rng(0))
+
+  dataset = _share(grain.MapDataset.source(source)).map(prepare)
+  return dataset.to_iter_dataset(_threads(threads))
+
+
+def tokens(
+  item: Item,
+  patch: patchify.Patch,
+  tokenizer: Tokenizer,
+  max_text: int,
+) -> dict[str, np.ndarray]:
+  """Latents and caption of one clip as sequences with coordinates.
+
+  The coordinates are called `*_at`, because grain's packer gives the name
+  `*_positions` to something of its own.
+  """
+  ids = tokenizer.encode(item.text, max_tokens=max_text)
+  size = item.latents.shape[:3]
+  return {
+    "video": patchify.patchify(item.latents, patch).astype(np.float32),
+    "video_at": patchify.positions(size, patch),
+    "text": ids,
+    "text_at": patchify.text_positions(len(ids)),
+  }
+
+
+def rows_of(
+  sequences: Sequence[dict[str, np.ndarray]], rows: Rows
+) -> dict[str, np.ndarray]:
+  """Packs the `tokens` of a few clips into as many rows as they need.
+
+  Returns:
+    one batch in the form of `packed`, in a fixed order: for validation.
+  """
+  video = pack.plan(
+    [len(s["video"]) for s in sequences], rows.length, rows.clips
+  )
+  text = pack.like(video, [len(s["text"]) for s in sequences], rows.text)
+  out = {}
+  for name, layout in (("video", video), ("text", text)):
+    out[name] = pack.pack([s[name] for s in sequences], layout)
+    at = [s[f"{name}_at"] for s in sequences]
+    out[f"{name}_positions"] = pack.pack(at, layout)
+    out[f"{name}_segments"] = layout.segments
+  return out
+
+
+def packed(
+  latents: Latents,
+  patch: patchify.Patch,
+  tokenizer: Tokenizer,
+  rows: Rows,
+  max_text: int,
+  seed: int,
+  threads: int,
+) -> grain.IterDataset:
+  """Endless packed batches for the transformer.
+
+  Returns batches of video [R, L, P], text [R, S], and `*_positions` [R, ., 3]
+  and `*_segments` [R, .] of each; segment s is the same clip in both.
+  """
+
+  def prepare(item: Item):
+    return tokens(item, patch, tokenizer, max_text)
+
+  def rename(row):
+    out = {}
+    for name in ("video", "text"):
+      out[name] = row[name]
+      out[f"{name}_positions"] = row[f"{name}_at"]
+      out[f"{name}_segments"] = row[f"{name}_segment_ids"].astype(np.int32)
+    return out
+
+  lengths = {
+    "video": rows.length,
+    "video_at": rows.length,
+    "text": rows.text,
+    "text_at": rows.text,
+  }
+  dataset = grain.MapDataset.source(latents).seed(seed).shuffle().repeat()
+  dataset = _share(dataset).map(prepare).to_iter_dataset(_threads(threads))
+  dataset = grain.experimental.FirstFitPackIterDataset(
+    dataset,
+    length_struct=lengths,
+    num_packing_bins=rows.bins,
+    max_sequences_per_bin=rows.clips,
+    seed=seed,
+  )
+  return dataset.map(rename).batch(
+    rows.rows // jax.process_count(), drop_remainder=True
+  )
+
+
+def row_of(
+  shapes: dict[str, int], patch: patchify.Patch, length: int
+) -> tuple[int, int]:
+  """(most latent frames of a clip in patches, tokens of the whole set).
+
+  Args:
+    shapes: clips by latent shape "txhxwxc", from the cache's manifest.
+    patch: patch size.
+    length: L.
+
+  Raises:
+    ValueError: if a clip is longer than a row.
+  """
+  frames, total = 1, 0
+  for shape, count in shapes.items():
+    cells = tuple(int(n) for n in shape.split("x"))
+    sides = patchify.grid(cells, patch)
+    n = math.prod(sides)
+    if n > length:
+      raise ValueError(
+        f"clips of {shape} latents have {n} tokens and a row holds {length}: "
+        "raise dit.rows.length, or lower data.tokens or data.frames"
+      )
+    frames, total = max(frames, sides[0]), total + n * count
+  return frames, total

@@ -1,0 +1,7 @@
+"""Data sources: anything with `clips(split)` giving random access to clips."""
+
+from sora_jax.data.sources.digits import Digits
+from sora_jax.data.sources.tfds import Tfds
+from sora_jax.data.sources.video_folder import VideoFolder
+
+SOURCES = {"digits": Digits, "tfds": Tfds, "video_folder": VideoFolder}

@@ -1,0 +1,153 @@
+"""Changes to one clip, chosen by name: pure functions of (clip, rng).
+
+A transform never changes its input and returns it as it is where nothing is to
+be done. What is cut from the video is cut from its shots and its sound, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sora_jax.data import buckets
+from sora_jax.types import Clip
+
+Transform = Callable[[Clip, np.random.Generator], Clip]
+
+
+def bucket(
+  clip: Clip,
+  rng: np.random.Generator,
+  *,
+  tokens: int,
+  unit: tuple[int, int],
+) -> Clip:
+  """Scales a clip to cover the nearest size of `buckets.table`, and crops it.
+
+  The aspect ratio is kept: what stands out of the size is cut off evenly on
+  both sides. Scaling is antialiased (Lanczos).
+
+  Args:
+    clip: of any size.
+    rng: unused.
+    tokens: cells of a latent frame at most.
+    unit: height and width of a cell in pixels.
+  """
+  del rng
+  size = clip.video.shape[1:3]
+  target = buckets.nearest(size, _table(tokens, tuple(unit)))
+  if size == target:
+    return clip
+  (height, width), (to_height, to_width) = size, target
+  scale = max(to_height / height, to_width / width)
+  # The part of the original that shows, as (left, top, right, bottom); rounding
+  # must not push it outside.
+  left = max(0.0, (width - to_width / scale) / 2)
+  top = max(0.0, (height - to_height / scale) / 2)
+  box = (left, top, width - left, height - top)
+  frames = [
+    Image.fromarray(frame).resize(target[::-1], Image.Resampling.LANCZOS, box)
+    for frame in clip.video
+  ]
+  return dataclasses.replace(clip, video=np.stack(frames))
+
+
+def trim(clip: Clip, rng: np.random.Generator, *, multiple: int) -> Clip:
+  """Cuts the end to 1 + multiple * k frames, what a causal encoder takes."""
+  del rng
+  length = len(clip.video)
+  return _span(clip, 0, length - (length - 1) % multiple)
+
+
+def crop(
+  clip: Clip,
+  rng: np.random.Generator,
+  *,
+  frames: int,
+  height: int,
+  width: int,
+) -> Clip:
+  """Cuts a random block of at most this size; smaller clips stay smaller."""
+  start, top, left = (
+    int(rng.integers(max(0, have - want) + 1))
+    for have, want in zip(clip.video.shape, (frames, height, width))
+  )
+  clip = _span(clip, start, frames)
+  video = clip.video[:, top : top + height, left : left + width]
+  return dataclasses.replace(clip, video=video)
+
+
+def flip(clip: Clip, rng: np.random.Generator, *, probability: float) -> Clip:
+  """Mirrors left and right, with this probability; the caption stays.
+
+  Not for captions that name directions ("moves to the left") or written words:
+  they become false.
+  """
+  if rng.random() >= probability:
+    return clip
+  return dataclasses.replace(clip, video=clip.video[:, :, ::-1])
+
+
+TRANSFORMS = {"bucket": bucket, "trim": trim, "crop": crop, "flip": flip}
+
+
+def build(specs: Iterable[Mapping[str, Any]]) -> Transform:
+  """One function that applies `{"name": key of TRANSFORMS, **kwargs}` in turn.
+
+  Raises:
+    ValueError: for an unknown name, or an unknown or missing argument.
+  """
+  steps = []
+  for spec in specs:
+    kwargs = dict(spec)
+    name = kwargs.pop("name", None)
+    if name not in TRANSFORMS:
+      raise ValueError(
+        f"unknown transform {name!r}, choose from {sorted(TRANSFORMS)}"
+      )
+    # Every transform takes the clip and the rng first.
+    valid = list(inspect.signature(TRANSFORMS[name]).parameters)[2:]
+    if set(kwargs) != set(valid):
+      raise ValueError(
+        f"transform {name!r} got {sorted(kwargs)}, it takes {sorted(valid)}"
+      )
+    steps.append(functools.partial(TRANSFORMS[name], **kwargs))
+  # A partial, unlike a closure, can be sent to the loader's processes.
+  return functools.partial(_apply, tuple(steps))
+
+
+def _apply(
+  steps: tuple[Transform, ...], clip: Clip, rng: np.random.Generator
+) -> Clip:
+  for step in steps:
+    clip = step(clip, rng)
+  return clip
+
+
+_table = functools.lru_cache(buckets.table)
+
+
+def _span(clip: Clip, start: int, frames: int) -> Clip:
+  """Frames [start, start + frames) of a clip, with their captions and sound."""
+  video = clip.video[start : start + frames]
+  if len(video) == len(clip.video):
+    return clip
+  text, audio = clip.text, clip.audio
+  if not isinstance(text, str):
+    # The shot that is on at the start, and those that begin later.
+    first = sum(begin <= start for begin, _ in text) - 1
+    text = tuple(
+      (max(0, begin - start), caption)
+      for begin, caption in text[max(0, first) :]
+      if begin < start + len(video)
+    )
+  if audio is not None:
+    ends = np.array([start, start + len(video)]) / clip.fps * clip.rate
+    audio = audio[slice(*ends.round().astype(int))]
+  return dataclasses.replace(clip, video=video, text=text, audio=audio)

@@ -1,0 +1,15 @@
+"""Evaluators: one class a file; `run(state)` yields (name, value)."""
+
+from sora_jax.evaluators.captions import Captions
+from sora_jax.evaluators.continuation import Continuation
+from sora_jax.evaluators.fixed_times import FixedTimes
+from sora_jax.evaluators.grid import Grid
+from sora_jax.evaluators.reconstruction import Reconstruction
+
+EVALUATORS = {
+  "captions": Captions,
+  "continuation": Continuation,
+  "fixed_times": FixedTimes,
+  "grid": Grid,
+  "reconstruction": Reconstruction,
+}

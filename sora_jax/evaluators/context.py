@@ -1,0 +1,73 @@
+"""What an evaluator may use: given by the composition root, never the trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sora_jax.objectives.autoencode import Autoencode
+from sora_jax.objectives.latent_diffusion import LatentDiffusion
+from sora_jax.sampling.pipeline import Pipeline
+from sora_jax.types import Clip, PyTree, State
+from sora_jax.utils.logs import MetricWriter
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+  """Parts that evaluators are made of.
+
+  Attributes:
+    stage: name of the training stage.
+    workdir: where pictures may be written.
+    writer: of pictures to TensorBoard.
+    autoencoder: its objective.
+    clips: clips to judge on, transformed as in training.
+    diffusion: the transformer's objective; None in the autoencoder's stage.
+    pipeline: for sampling; None likewise.
+    batch: a held-out packed batch; None likewise.
+  """
+
+  stage: str
+  workdir: Path
+  writer: MetricWriter
+  autoencoder: Autoencode
+  clips: Sequence[Clip | None]
+  diffusion: LatentDiffusion | None = None
+  pipeline: Pipeline | None = None
+  batch: Mapping[str, np.ndarray] | None = None
+
+  def first(self, count: int) -> list[Clip]:
+    """The first clips; those that cannot be decoded are passed over.
+
+    Raises:
+      ValueError: if there are fewer than `count`.
+    """
+    found = (clip for clip in self.clips if clip is not None)
+    clips = list(itertools.islice(found, count))
+    if len(clips) < count:
+      raise ValueError(
+        f"{count} clips asked for, and the split has {len(clips)}: lower the "
+        "evaluator's `clips`, or give it more data"
+      )
+    return clips
+
+
+def frozen_of(state: State, context: Context) -> Mapping[str, Any]:
+  """Autoencoder parameters and statistics, in either stage."""
+  if "ae" in state.ema:
+    # Statistics cancel in a round trip, so unmeasured ones serve.
+    return {
+      "autoencoder": state.ema["ae"],
+      "stats": context.autoencoder.no_stats(),
+    }
+  return state.frozen
+
+
+def trained(state: State) -> dict[str, PyTree]:
+  """The parameters to judge: the moving average."""
+  return state.ema

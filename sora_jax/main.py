@@ -1,0 +1,46 @@
+"""Train, sample, evaluate or cost a config.
+
+python -m sora_jax.main --config=configs/quickstart.py
+python -m sora_jax.main --config=... --workdir=... --mode=sample
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from sora_jax.modes import MODES
+from sora_jax.run import Run
+from sora_jax.utils import logs
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Config file, e.g. configs/dit_b.py or configs/dit_b.py:tiny."
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of the run; a new one under runs/ by default."
+)
+_MODE = flags.DEFINE_enum("mode", "train", tuple(MODES), "What to do.")
+
+
+def _workdir() -> Path:
+  if _WORKDIR.value:
+    return Path(_WORKDIR.value)
+  file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
+  return Path("runs") / f"{file.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown arguments {argv[1:]}")
+  logging.set_verbosity(logging.WARNING)
+  workdir = _workdir()
+  logs.say(f"workdir: {workdir}")
+  MODES[_MODE.value](Run(_CONFIG.value, workdir))
+
+
+if __name__ == "__main__":
+  flags.mark_flag_as_required("config")
+  app.run(main)

@@ -1,0 +1,209 @@
+"""The video autoencoder: causal in time, one matrix plus a residual network.
+
+Pixels go through space-to-depth first, so that no convolution ever runs at
+full resolution: a group of (ct, cs, cs) pixels becomes one cell. The first
+frame is repeated ct - 1 times in front, so cell 0 holds the first frame alone:
+T = 1 + ct * k frames give t = 1 + k latent frames, and an image is t = 1.
+
+Encoder and decoder are each a linear map of the cell (started from a principal
+component analysis of the data, which is the best linear autoencoder) plus a
+residual network that starts at zero; training therefore begins at the linear
+yardstick and can only improve on it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sora_jax.models import layers
+from sora_jax.models.causal_conv import ResBlock, past
+from sora_jax.packing.patchify import patchify, unpatchify
+from sora_jax.types import Array
+
+Compression = tuple[int, int, int]
+
+
+def latent_size(
+  size: tuple[int, int, int], compression: Compression
+) -> tuple[int, int, int]:
+  """(t, h, w) of the latents of a clip of (T, H, W).
+
+  Raises:
+    ValueError: if the size does not divide, naming the axis.
+  """
+  (frames, *space), (ct, *cs) = size, compression
+  if frames < 1 or (frames - 1) % ct:
+    raise ValueError(
+      f"axis T has {frames} frames; need 1 + {ct} * k (time compression {ct})"
+    )
+  for axis, n, c in zip("HW", space, cs):
+    if n < c or n % c:
+      raise ValueError(f"axis {axis} has {n} pixels; need a multiple of {c}")
+  return 1 + (frames - 1) // ct, *(n // c for n, c in zip(space, cs))
+
+
+def pixel_size(
+  size: tuple[int, int, int], compression: Compression
+) -> tuple[int, int, int]:
+  """(T, H, W) of the clip that latents of (t, h, w) decode to."""
+  (t, h, w), (ct, ch, cw) = size, compression
+  return 1 + (t - 1) * ct, h * ch, w * cw
+
+
+def to_cells(video: Array, compression: Compression) -> Array:
+  """Video [B, T, H, W, 3] -> cells [B, t, h, w, ct * cs * cs * 3]."""
+  t, h, w = latent_size(video.shape[1:4], compression)
+  cells = patchify(past(video, compression[0] - 1), compression)
+  return cells.reshape(video.shape[0], t, h, w, -1)
+
+
+def to_video(cells: Array, compression: Compression) -> Array:
+  """Inverse of `to_cells`."""
+  b, t, h, w, d = cells.shape
+  ct, ch, cw = compression
+  flat = cells.reshape(b, t * h * w, d)
+  video = unpatchify(flat, (t * ct, h * ch, w * cw), compression)
+  return video[:, ct - 1 :]
+
+
+class Autoencoder(nn.Module):
+  """Gaussian latents of video.
+
+  Attributes:
+    compression: (time, height, width) pixels per latent cell.
+    channels: c, numbers per cell.
+    width: channels of the residual networks.
+    depth: residual blocks in the encoder, and again in the decoder.
+    kernel: (temporal, spatial) kernel size of the blocks.
+    logvar: starting log-variance of the latents around their mean.
+    dtype: of the computation; parameters are float32.
+  """
+
+  compression: Compression
+  channels: int
+  width: int
+  depth: int
+  kernel: tuple[int, int]
+  logvar: float
+  dtype: Any
+
+  def setup(self):
+    ct, ch, cw = self.compression
+    pixels = ct * ch * cw * 3
+
+    def dense(features, **kwargs):
+      return layers.Dense(features, (None, "embed"), dtype=self.dtype, **kwargs)
+
+    def blocks():
+      temporal, spatial = self.kernel
+      return [
+        ResBlock(spatial, temporal, self.dtype) for _ in range(self.depth)
+      ]
+
+    # The linear path stays in float32: it is small, and it is the floor.
+    self.linear_in = layers.Dense(self.channels, (None, None))
+    self.linear_out = layers.Dense(pixels, (None, None))
+    self.enc_in, self.enc_blocks = dense(self.width), blocks()
+    self.enc_out = dense(2 * self.channels, init=layers.zeros)
+    self.dec_in, self.dec_blocks = dense(self.width), blocks()
+    self.dec_out = dense(pixels, init=layers.zeros)
+
+  def __call__(self, video: Array) -> Array:
+    return self.decode(self.encode(video)[0])
+
+  def encode(self, video: Array) -> tuple[Array, Array]:
+    """Mean and log-variance of the latents.
+
+    Args:
+      video: float [B, T, H, W, 3] in -1..1, T = 1 + ct * k.
+
+    Returns:
+      two float32 [B, t, h, w, c].
+    """
+    _check_video(video)
+    cells = to_cells(video, self.compression)  # [B, t, h, w, pixels]
+    x = self.enc_in(cells)
+    for block in self.enc_blocks:
+      x = block(x)
+    mean, logvar = jnp.split(self.enc_out(x).astype(jnp.float32), 2, axis=-1)
+    return self.linear_in(cells) + mean, self.logvar + logvar
+
+  def decode(self, z: Array) -> Array:
+    """Latents [B, t, h, w, c] -> float32 video [B, T, H, W, 3], about -1..1."""
+    if z.ndim != 5 or z.shape[-1] != self.channels:
+      raise ValueError(
+        f"latents have shape {z.shape}; need [B, t, h, w, {self.channels}]"
+      )
+    x = self.dec_in(z)
+    for block in self.dec_blocks:
+      x = block(x)
+    cells = self.linear_out(z) + self.dec_out(x).astype(jnp.float32)
+    return to_video(cells, self.compression)
+
+
+def _check_video(video: Array) -> None:
+  if video.ndim != 5 or video.shape[-1] != 3:
+    raise ValueError(f"video has shape {video.shape}; need [B, T, H, W, 3]")
+  if not jnp.issubdtype(video.dtype, jnp.floating):
+    raise ValueError(
+      f"video has dtype {video.dtype}; need floats in -1..1 (see `from_uint8`)"
+    )
+
+
+def from_uint8(video: Array) -> Array:
+  """uint8 0..255 -> float32 -1..1."""
+  return video.astype(jnp.float32) / 127.5 - 1
+
+
+def to_uint8(video: Array) -> Array:
+  """Float -1..1 -> uint8 0..255; what lies beyond is the nearest end."""
+  return jnp.round(jnp.clip((video + 1) * 127.5, 0, 255)).astype(jnp.uint8)
+
+
+def principal(cells: Array, channels: int, weights: Array) -> dict[str, Array]:
+  """The linear autoencoder of `cells` by principal component analysis.
+
+  Latents are whitened: each channel has variance 1 on the given cells.
+
+  Args:
+    cells: [n, d] samples.
+    channels: components to keep, at most d.
+    weights: [n] weight of each sample, 0 leaves it out.
+
+  Returns:
+    kernels and biases of both directions: in_kernel [d, channels], in_bias,
+    out_kernel [channels, d], out_bias.
+  """
+  total = weights.sum()
+  mean = (cells * weights[:, None]).sum(axis=0) / total
+  centred = (cells - mean) * jnp.sqrt(weights / total)[:, None]
+  values, vectors = jnp.linalg.eigh(centred.T @ centred)
+  values, vectors = values[::-1][:channels], vectors[:, ::-1][:, :channels]
+  # A direction without variance must not blow up rounding noise.
+  std = jnp.sqrt(jnp.maximum(values, 1e-4))
+  into = vectors / std
+  return {
+    "in_kernel": into,
+    "in_bias": -mean @ into,
+    "out_kernel": (vectors * std).T,
+    "out_bias": mean,
+  }
+
+
+def with_principal(params: Any, found: dict[str, jax.Array]) -> Any:
+  """Autoencoder parameters (boxed) with the linear paths set from `found`."""
+
+  def put(layer, direction):
+    return {
+      name: layer[name].replace_boxed(found[f"{direction}_{name}"])
+      for name in ("kernel", "bias")
+    }
+
+  return params | {
+    "linear_in": put(params["linear_in"], "in"),
+    "linear_out": put(params["linear_out"], "out"),
+  }

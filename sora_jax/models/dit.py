@@ -1,0 +1,171 @@
+"""The packed spacetime diffusion transformer.
+
+DiT (Peebles & Xie 2023) over rows of packed tokens: video patches and text
+ride in one joint attention; adaLN-zero modulation is computed for the K noise
+levels of a row and gathered by each token; positions are rotary over (t, h, w).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sora_jax.models import layers
+from sora_jax.models.text_encoder import TextEncoder
+from sora_jax.types import Array, Packed
+
+# name -> what the backward pass may keep of a block; None switches remat off
+REMAT: dict[str, Callable | None] = {
+  "none": None,
+  "full": jax.checkpoint_policies.nothing_saveable,
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class Block(nn.Module):
+  """adaLN-zero block: x + gate * f(norm(x) * (1 + scale) + shift), twice."""
+
+  heads: int
+  mlp: int
+  attention: str
+  rope_base: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x, by_level, level, positions, segments):
+    """x [R, L, D], by_level [R, K, D], level and segments [R, L].
+
+    Returns (x, None): the (carry, output) form that nn.scan wants.
+    """
+    width = x.shape[-1]
+    modulate = layers.Dense(
+      6 * width,
+      ("embed", None),
+      init=layers.zeros,
+      dtype=self.dtype,
+      name="modulation",
+    )(jax.nn.silu(by_level))  # [R, K, 6 D]
+    modulation = layers.gather(modulate, level)  # [R, L, 6 D]
+    shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(
+      modulation, 6, axis=-1
+    )
+    attend = layers.Attention(
+      self.heads, self.attention, self.rope_base, self.dtype, name="attention"
+    )
+    h = layers.layer_norm(x) * (1 + scale1) + shift1
+    x = x + gate1 * attend(h, positions, segments)
+    h = layers.layer_norm(x) * (1 + scale2) + shift2
+    return x + gate2 * layers.Mlp(self.mlp, self.dtype, name="mlp")(h), None
+
+
+class DiT(nn.Module):
+  """Predicts the diffusion target of every video token.
+
+  Attributes:
+    patch_size: P, length of a video token and of the prediction.
+    width: D.
+    depth: number of blocks.
+    heads: attention heads; width must be a multiple.
+    mlp: hidden width of the blocks' perceptrons.
+    attention: key of ATTENTION.
+    rope_base: base of the rotary frequencies.
+    remat: key of REMAT.
+    scan: compile one block and scan it over depth, instead of unrolling.
+    text: keyword arguments of TextEncoder other than the shared ones.
+    dtype: of the computation; parameters are float32.
+  """
+
+  patch_size: int
+  width: int
+  depth: int
+  heads: int
+  mlp: int
+  attention: str
+  rope_base: float
+  remat: str
+  scan: bool
+  text: Any
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, packed: Packed) -> Array:
+    """Prediction float32 [R, L, P] for the tokens of the video stream."""
+    video, text = packed.streams["video"], packed.streams["text"]
+    length = video.tokens.shape[1]
+
+    x = layers.Dense(
+      self.width, (None, "embed"), dtype=self.dtype, name="patch"
+    )(video.tokens)  # [R, L, D]
+    words = TextEncoder(
+      attention=self.attention,
+      rope_base=self.rope_base,
+      dtype=self.dtype,
+      name="text",
+      **self.text,
+    )(text.tokens, text.positions, text.segments)
+    words = layers.Dense(
+      self.width, ("embed", None), dtype=self.dtype, name="words"
+    )(words)  # [R, S, D]
+
+    x = jnp.concatenate([x, words], axis=1)  # [R, L + S, D]
+    joined = [
+      jnp.concatenate([getattr(video, f), getattr(text, f)], axis=1)
+      for f in ("level", "positions", "segments")
+    ]
+    by_level = layers.LevelEmbedding(self.width, self.dtype, name="levels")(
+      packed.levels
+    )  # [R, K, D]
+
+    x = self._blocks(x, by_level, *joined)
+    return self._head(x[:, :length], by_level, video.level)
+
+  def _blocks(self, x, by_level, level, positions, segments):
+    block = Block
+    if REMAT[self.remat] is not None:
+      block = nn.remat(
+        block, policy=REMAT[self.remat], prevent_cse=not self.scan
+      )
+    args = dict(
+      heads=self.heads,
+      mlp=self.mlp,
+      attention=self.attention,
+      rope_base=self.rope_base,
+      dtype=self.dtype,
+    )
+    rest = (by_level, level, positions, segments)
+    if self.scan:
+      stack = nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=nn.broadcast,
+        length=self.depth,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+      )
+      return stack(**args, name="blocks")(x, *rest)[0]
+    for i in range(self.depth):
+      x, _ = block(**args, name=f"block_{i}")(x, *rest)
+    return x
+
+  def _head(self, x, by_level, level):
+    modulate = layers.Dense(
+      2 * self.width,
+      ("embed", None),
+      init=layers.zeros,
+      dtype=self.dtype,
+      name="head_modulation",
+    )(jax.nn.silu(by_level))
+    shift, scale = jnp.split(layers.gather(modulate, level), 2, axis=-1)
+    x = layers.layer_norm(x) * (1 + scale) + shift
+    out = layers.Dense(
+      self.patch_size,
+      ("embed", None),
+      init=layers.zeros,
+      dtype=self.dtype,
+      name="head",
+    )(x)
+    return out.astype(jnp.float32)

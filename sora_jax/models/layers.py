@@ -1,0 +1,143 @@
+"""Building blocks of the transformers, with logical axis names on weights.
+
+Weights and matmul inputs are cast to `dtype`; parameters stay float32, and
+norms, softmax and time embeddings are computed in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sora_jax.models import rope
+from sora_jax.models.attention import ATTENTION
+from sora_jax.types import Array
+
+xavier = nn.initializers.xavier_uniform()
+zeros = nn.initializers.zeros_init()
+
+
+class Dense(nn.Module):
+  """x W + b on the flattened leading axes: one large matmul.
+
+  Attributes:
+    features: size of the last axis of the result.
+    axes: logical names of the weight's two axes.
+    init: initialiser of the weight; the bias starts at 0.
+    dtype: of the computation.
+  """
+
+  features: int
+  axes: tuple[str | None, str | None]
+  init: Callable = xavier
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    kernel = self.param(
+      "kernel",
+      nn.with_logical_partitioning(self.init, self.axes),
+      (x.shape[-1], self.features),
+    )
+    bias = self.param(
+      "bias",
+      nn.with_logical_partitioning(zeros, self.axes[1:]),
+      (self.features,),
+    )
+    flat = x.reshape(-1, x.shape[-1]).astype(self.dtype)
+    out = flat @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+    return out.reshape(*x.shape[:-1], self.features)
+
+
+class RMSNorm(nn.Module):
+  """Root-mean-square norm over the last axis, in float32."""
+
+  axis: str | None = None
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    scale = self.param(
+      "scale",
+      nn.with_logical_partitioning(nn.initializers.ones_init(), (self.axis,)),
+      (x.shape[-1],),
+    )
+    f = x.astype(jnp.float32)
+    f = f * jax.lax.rsqrt(jnp.mean(f * f, axis=-1, keepdims=True) + 1e-6)
+    return (f * scale).astype(x.dtype)
+
+
+def layer_norm(x: Array) -> Array:
+  """Layer norm without parameters (adaLN brings its own), in float32."""
+  f = x.astype(jnp.float32)
+  f = f - f.mean(axis=-1, keepdims=True)
+  f = f * jax.lax.rsqrt(jnp.mean(f * f, axis=-1, keepdims=True) + 1e-6)
+  return f.astype(x.dtype)
+
+
+class Attention(nn.Module):
+  """Multi-head self-attention with QK-norm and 3-axis rotary positions."""
+
+  heads: int
+  kind: str
+  rope_base: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Array, positions: Array, segments: Array) -> Array:
+    width = x.shape[-1]
+    if width % self.heads:
+      raise ValueError(f"width {width} is no multiple of {self.heads} heads")
+    qkv = Dense(3 * width, ("embed", "heads"), dtype=self.dtype, name="qkv")(x)
+    qkv = qkv.reshape(*x.shape[:2], 3, self.heads, width // self.heads)
+    q, k, v = (qkv[:, :, i] for i in range(3))  # [R, L, N, K] each
+    q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
+    angle = rope.angles(positions, width // self.heads, self.rope_base)
+    q, k = rope.rotate(q, angle), rope.rotate(k, angle)
+    out = ATTENTION[self.kind](q, k, v, segments, positions)
+    out = out.reshape(x.shape)
+    return Dense(width, ("heads", "embed"), dtype=self.dtype, name="out")(out)
+
+
+class Mlp(nn.Module):
+  """Two-layer perceptron with GELU."""
+
+  hidden: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    h = Dense(self.hidden, ("embed", "mlp"), dtype=self.dtype, name="up")(x)
+    h = jax.nn.gelu(h, approximate=True)
+    down = Dense(x.shape[-1], ("mlp", "embed"), dtype=self.dtype, name="down")
+    return down(h)
+
+
+def time_features(time: Array, size: int) -> Array:
+  """Sinusoidal features [..., size] of times in [0, 1], in float32."""
+  frequency = jnp.exp(-math.log(10_000) * jnp.arange(size // 2) / (size // 2))
+  angle = 1000 * time[..., None].astype(jnp.float32) * frequency
+  return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+class LevelEmbedding(nn.Module):
+  """Noise levels [R, K] -> [R, K, D]: computed once per distinct level."""
+
+  width: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, levels: Array) -> Array:
+    x = time_features(levels, 256)
+    x = Dense(self.width, (None, "embed"), dtype=self.dtype, name="in")(x)
+    x = jax.nn.silu(x)
+    return Dense(self.width, ("embed", None), dtype=self.dtype, name="out")(x)
+
+
+def gather(by_level: Array, level: Array) -> Array:
+  """Values [R, K, F] at each token's level [R, L] -> [R, L, F]."""
+  return jnp.take_along_axis(by_level, level[..., None], axis=1)

@@ -1,0 +1,74 @@
+"""A small learned text encoder: token ids -> vectors for joint attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from sora_jax.models import layers
+from sora_jax.types import Array
+
+
+class TextBlock(nn.Module):
+  """Pre-norm transformer block."""
+
+  heads: int
+  mlp: int
+  attention: str
+  rope_base: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Array, positions: Array, segments: Array) -> Array:
+    attend = layers.Attention(
+      self.heads, self.attention, self.rope_base, self.dtype, name="attention"
+    )
+    x = x + attend(layers.RMSNorm("embed")(x), positions, segments)
+    perceptron = layers.Mlp(self.mlp, self.dtype, name="mlp")
+    return x + perceptron(layers.RMSNorm("embed")(x))
+
+
+class TextEncoder(nn.Module):
+  """Embedding and `depth` bidirectional blocks within each caption.
+
+  Attributes:
+    vocab_size: number of token ids.
+    width: of the embedding and the blocks.
+    depth: number of blocks; 0 gives a bag of embedded tokens.
+    heads: attention heads.
+    attention: key of ATTENTION.
+    rope_base: base of the rotary frequencies.
+    dtype: of the computation.
+  """
+
+  vocab_size: int
+  width: int
+  depth: int
+  heads: int
+  attention: str
+  rope_base: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, ids: Array, positions: Array, segments: Array) -> Array:
+    """ids int32 [R, S], positions [R, S, 3], segments [R, S] -> [R, S, D]."""
+    table = self.param(
+      "embedding",
+      nn.with_logical_partitioning(
+        nn.initializers.normal(1.0), ("vocab", "embed")
+      ),
+      (self.vocab_size, self.width),
+    )
+    x = jnp.take(table, ids, axis=0).astype(self.dtype)  # [R, S, D]
+    for i in range(self.depth):
+      x = TextBlock(
+        self.heads,
+        4 * self.width,
+        self.attention,
+        self.rope_base,
+        self.dtype,
+        name=f"block_{i}",
+      )(x, positions, segments)
+    return layers.RMSNorm("embed", name="norm")(x)

@@ -1,0 +1,142 @@
+"""What a run can be asked to do: train, sample, eval, dryrun."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sora_jax import build, estimate
+from sora_jax.run import Run
+from sora_jax.sampling.pipeline import Request
+from sora_jax.sampling.tasks import WITH_SOURCE
+from sora_jax.training import encode, loop
+from sora_jax.utils import logs, media
+
+
+def train(run: Run) -> None:
+  """Every stage of the config; what is done already is not done again."""
+  run.remember()
+  stages = run.config.stages
+  if "autoencoder" in stages and not run.config.autoencoder.checkpoint:
+    show(run.train_autoencoder())
+  if "dit" in stages:
+    show(run.train_dit())
+  if "sample" in stages:
+    sample(run)
+
+
+def evaluate(run: Run) -> None:
+  """The evaluators of the last trained stage, printed as tables."""
+  name = "dit" if "dit" in run.config.stages else "autoencoder"
+  state = run.restored(name)
+  evaluators = build.evaluators(
+    getattr(run.config, name), run.context(name, state.frozen)
+  )
+  show(loop.evaluate(evaluators, state, name, run.writer))
+
+
+def show(found: Mapping[str, float]) -> None:
+  """Prints metrics named evaluator/row/column, one table an evaluator."""
+  tables: dict[str, dict[str, dict[str, object]]] = {}
+  for name, value in found.items():
+    evaluator, _, rest = name.partition("/")
+    row, _, column = rest.rpartition("/")
+    rows = tables.setdefault(evaluator, {})
+    rows.setdefault(row, {evaluator: row})[column] = value
+  for rows in tables.values():
+    logs.say("\n" + logs.table(list(rows.values())))
+
+
+def sample(run: Run) -> None:
+  """Makes the config's videos: files, a contact sheet and samples.jsonl."""
+  config = run.config.sample
+  requests = _requests(run)
+  state = run.restored("dit")
+  step = int(state.step)
+  logs.say(f"sample: {len(requests)} videos from step {step}")
+  videos = run.pipeline()(state.ema, state.frozen, requests)
+  folder = run.workdir / "samples"
+  folder.mkdir(parents=True, exist_ok=True)
+  lines, sheet = [], []
+  for i, (request, video) in enumerate(zip(requests, videos)):
+    told = {
+      "prompt": request.prompt,
+      "task": request.task,
+      "seed": str(request.seed),
+      "size": "x".join(map(str, request.size)),
+      "config": build.digest(run.config),
+      "step": str(step),
+    }
+    names = _names(i, request, config.formats)
+    for name in names:
+      media.write(folder / name, video, config.fps, told)
+    lines.append(json.dumps({"files": names, **told}))
+    if request.source is not None:
+      sheet.append((f"given: {request.prompt}", request.source))
+    sheet.append((f"{request.task}: {request.prompt}", video))
+  media.contact_sheet(folder / "contact_sheet.png", sheet)
+  run.writer.image("sample", step, "contact_sheet", media.sheet(sheet))
+  (folder / "samples.jsonl").write_text("\n".join(lines) + "\n")
+  logs.say(f"sample: videos, contact_sheet.png, samples.jsonl in {folder}")
+
+
+def _names(index: int, request: Request, formats: Sequence[str]) -> list[str]:
+  """File names of one video in every format; an image is a png."""
+  slug = re.sub(r"[^a-z0-9]+", "-", request.prompt.lower()).strip("-")[:48]
+  stem = f"{index:03d}-{request.task}-{slug or 'empty'}"
+  return [f"{stem}.{e}" for e in (formats if request.size[0] > 1 else ("png",))]
+
+
+def _requests(run: Run) -> list[Request]:
+  """What the config asks for: its prompts, then clips of the data."""
+  config = run.config.sample
+  if config.task in WITH_SOURCE and config.prompts and not config.source:
+    raise ValueError(
+      f"sample.task={config.task!r} starts from something: set sample.source "
+      "to a picture or video"
+    )
+  source, size = None, tuple(config.size)
+  if config.source:
+    source = run.source_clip(Path(config.source))
+    size = (size[0], *source.shape[1:3])
+  wanted = [(prompt, size, config.task, source) for prompt in config.prompts]
+  found = (c for c in run.clips(run.config.evaluation.split) if c is not None)
+  for clip in itertools.islice(found, config.clips):
+    for task in config.tasks:
+      given = clip.video if task in WITH_SOURCE else None
+      shown = clip.video.shape[:3]
+      wanted.append((encode.caption(clip), shown, task, given))
+  return [
+    Request(*options, seed=config.seed + i) for i, options in enumerate(wanted)
+  ]
+
+
+def dryrun(run: Run) -> None:
+  """Parameters, FLOPs and bytes of every stage; no model is allocated."""
+  for name in [s for s in run.config.stages if s != "sample"]:
+    batch, frozen = run.abstract_inputs(name)
+    stage = run.stage(name, batch, frozen, epoch=1)
+    found = estimate.estimate(stage.step, stage.abstract, batch, compile=True)
+    total = sum(found.parameters.values())
+    rows = [
+      {"module": module, "parameters": f"{count:,}", "share": count / total}
+      for module, count in found.parameters.items()
+    ]
+    logs.say(f"\n{name}: {total:,} parameters\n{logs.table(rows)}")
+    gib = 1 << 30
+    logs.say(
+      f"{name}: {found.flops / 1e9:,.1f} GFLOPs per step; per device "
+      f"{found.state_bytes / gib:.3f} GiB of state and "
+      f"{found.temporary_bytes / gib:.3f} GiB of temporaries"
+    )
+
+
+MODES = {
+  "train": train,
+  "sample": sample,
+  "eval": evaluate,
+  "dryrun": dryrun,
+}

@@ -1,0 +1,391 @@
+"""A run: the stages of a config, in order, each resumable.
+
+workdir/config.json     what was asked for
+        autoencoder/    checkpoints     latents/  the cache
+        dit/            checkpoints     tokenizer.json
+        samples/        mp4s, contact sheet, samples.jsonl
+        metrics.jsonl   tb/             skipped.jsonl
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from sora_jax import build
+from sora_jax.data import latents as cache
+from sora_jax.data import loader, tokenizer
+from sora_jax.evaluators.context import Context
+from sora_jax.sampling.pipeline import Pipeline
+from sora_jax.sharding import mesh as mesh_lib
+from sora_jax.sharding import rules as rules_lib
+from sora_jax.sharding import state as state_lib
+from sora_jax.training import checkpoint, encode, loop
+from sora_jax.training import step as step_lib
+from sora_jax.types import Clip, PyTree, State
+from sora_jax.utils import logs, media, tree
+
+STAGES = ("autoencoder", "dit", "sample")
+PLAYER = {"autoencoder": "ae", "dit": "dit"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One trainable stage, ready to make or restore its state.
+
+  Attributes:
+    name: "autoencoder" or "dit".
+    section: its part of the config.
+    step: jitted train step.
+    make: makes a fresh state on the devices from (rng, batch, frozen).
+    abstract: the state as ShapeDtypeStructs with shardings.
+  """
+
+  name: str
+  section: ConfigDict
+  step: Any
+  make: Any
+  abstract: State
+
+
+class Run:
+  """A config and the folder where it lives."""
+
+  def __init__(self, config: ConfigDict, workdir: Path):
+    self.config, self.workdir = config, Path(workdir)
+    wrong = set(config.stages) - set(STAGES)
+    if wrong:
+      raise ValueError(f"unknown stages {wrong}; valid: {STAGES}")
+    # Every name and option is looked up now, before anything is made.
+    self.codec = build.autoencoder(config)
+    self.diffusion = build.diffusion(config)
+    self.mesh = mesh_lib.make(config.mesh)
+    self.rules = rules_lib.pick(config.strategy, self.mesh.axis_names)
+    self.rows = mesh_lib.rows(self.mesh)
+    mesh_lib.check_rows(
+      config.autoencoder.batch, self.mesh, "autoencoder.batch"
+    )
+    mesh_lib.check_rows(config.dit.rows.rows, self.mesh, "dit.rows.rows")
+
+  @functools.cached_property
+  def writer(self) -> logs.MetricWriter:
+    """Of metrics; opening it makes the folder."""
+    self.workdir.mkdir(parents=True, exist_ok=True)
+    return logs.MetricWriter(self.workdir)
+
+  @functools.cached_property
+  def source(self):
+    return build.source(self.config, self.workdir)
+
+  # Stages -------------------------------------------------------------------
+
+  def stage(
+    self, name: str, batch: PyTree, frozen: PyTree, epoch: int | None
+  ) -> Stage:
+    """A stage for batches like `batch`; nothing is computed yet."""
+    section = getattr(self.config, name)
+    objective = self.codec if name == "autoencoder" else self.diffusion
+    optimizers = build.optimizers(section, PLAYER[name], epoch)
+    initial = functools.partial(step_lib.initial, objective, optimizers)
+    key = jax.random.PRNGKey(self.config.seed)
+    make, abstract = state_lib.create(
+      initial, (key, batch, frozen), self.mesh, self.rules
+    )
+    placed = jax.tree.map(lambda x: x.sharding, abstract)
+    step = jax.jit(
+      step_lib.make(objective, optimizers, section.ema),
+      donate_argnums=0,
+      out_shardings=(placed, None),
+    )
+    return Stage(name, section, step, make, abstract)
+
+  def checkpointer(self, name: str) -> checkpoint.Checkpointer:
+    return checkpoint.Checkpointer(
+      self.workdir / name,
+      keep=getattr(self.config, name).keep,
+      config=build.plain(self.config),
+    )
+
+  def fit(
+    self, name, dataset, frozen, epoch, clips, finish, context
+  ) -> dict[str, float]:
+    """Trains a stage to its end, from its last checkpoint if there is one.
+
+    Returns:
+      what the stage's evaluators say in the end.
+    """
+    data = iter(dataset)
+    first = next(iter(dataset))
+    stage = self.stage(name, first, frozen, epoch)
+    logs.say(
+      f"{name}: {tree.size(stage.abstract.params):,} parameters, "
+      f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    )
+    with self.checkpointer(name) as saved:
+      seconds = 0.0
+      if saved.latest() is None:
+        state = stage.make()
+      else:
+        state = saved.restore(stage.abstract, data)
+        seconds = saved.meta()["seconds"]
+        self.writer.resume(name, int(state.step))
+        logs.say(f"{name}: resumed at step {int(state.step)}")
+      _, found = loop.Loop(
+        stage=name,
+        step=stage.step,
+        data=data,
+        sharding=self.rows,
+        checkpointer=saved,
+        writer=self.writer,
+        schedule=build.schedule(stage.section),
+        steps_per_epoch=epoch,
+        evaluators=build.evaluators(stage.section, context),
+        clips=clips,
+        finish=finish,
+      ).run(state, seconds)
+      return found
+
+  # Train --------------------------------------------------------------------
+
+  def remember(self) -> None:
+    """Writes config.json; says so if the folder held another config."""
+    self.workdir.mkdir(parents=True, exist_ok=True)
+    path = self.workdir / "config.json"
+    text = json.dumps(build.plain(self.config), indent=1, sort_keys=True)
+    if path.exists() and path.read_text() != text:
+      logs.say(f"note: {path} differs from this config and is replaced")
+    path.write_text(text)
+
+  def train_autoencoder(self) -> dict[str, float]:
+    """Trains the autoencoder and measures its latents' statistics."""
+    config, section = self.config, self.config.autoencoder
+    clips = self.source.clips("train")
+    frozen = {"stats": self.codec.no_stats()}
+
+    def measure(state: State) -> State:
+      # Another seed than training's: fresh crops of the same data.
+      batches = iter(build.pixels(config, clips, config.seed + 1))
+      batches = itertools.islice(batches, section.statistics)
+      stats = encode.statistics(self.codec, state.ema["ae"], batches)
+      return state.replace(frozen={"stats": stats})
+
+    return self.fit(
+      "autoencoder",
+      build.pixels(config, clips, config.seed),
+      frozen,
+      max(len(clips) // section.batch, 1),
+      clips=lambda batch: len(batch["video"]),
+      finish=measure,
+      context=self.context("autoencoder"),
+    )
+
+  def _codec_abstract(self) -> dict[str, PyTree]:
+    """What the transformer freezes of an autoencoder's state."""
+    inputs = self.abstract_inputs("autoencoder")
+    abstract = self.stage("autoencoder", *inputs, epoch=1).abstract
+    return {"ema": {"ae": abstract.ema["ae"]}, "frozen": abstract.frozen}
+
+  def autoencoder(self) -> dict[str, PyTree]:
+    """{"autoencoder": parameters, "stats": ...} of the trained autoencoder."""
+    given = self.config.autoencoder.checkpoint
+    folder = Path(given) if given else self.workdir / "autoencoder"
+    return _frozen(checkpoint.load(folder, self._codec_abstract()))
+
+  def train_dit(self) -> dict[str, float]:
+    """Encodes the data if need be, and trains the transformer on it."""
+    frozen = self.autoencoder()
+    latents, total = self.encode(frozen)
+    words = self.tokenizer()
+    for text in cache.manifest(self.workdir / "latents")["captions"]:
+      words.encode(text, self.config.text.max_tokens)  # too long? say so now
+    length = self.config.dit.rows.length * self.config.dit.rows.rows
+    return self.fit(
+      "dit",
+      build.packed(self.config, latents, words),
+      frozen,
+      max(total // length, 1),
+      clips=lambda batch: int(batch["video_segments"].max(axis=1).sum()),
+      finish=lambda state: state,
+      context=self.context("dit", frozen),
+    )
+
+  def encode(self, frozen: PyTree) -> tuple[cache.Latents, int]:
+    """The latent cache, made if it is not there, and its video tokens."""
+    config, folder = self.config, self.workdir / "latents"
+    made_of = {
+      "autoencoder": tree.digest(frozen),
+      "data": build.plain(config.data),
+      "transforms": build.plain(config.transforms),
+      "buckets": build.sizes(config),
+    }
+    if folder.exists():
+      cache.check(folder, made_of)
+    else:
+      clips = self.source.clips("train")
+      prepared = loader.ordered(clips, build.prepare(config), config.threads)
+      items = self._items(frozen, prepared, len(clips))
+      cache.write(folder, items, made_of)
+    shapes = cache.manifest(folder)["shapes"]
+    frames, total = loader.row_of(
+      shapes, config.dit.patch, config.dit.rows.length
+    )
+    if frames > config.dit.frames:
+      raise ValueError(
+        f"clips have up to {frames} latent frames and dit.frames is "
+        f"{config.dit.frames}: raise dit.frames to {frames}"
+      )
+    return cache.Latents(folder), total
+
+  def tokenizer(self) -> tokenizer.Tokenizer:
+    """The run's tokenizer, trained on the captions of the cache at first."""
+    path = self.workdir / "tokenizer.json"
+    if not path.exists():
+      folder = self.workdir / "latents"
+      if not folder.exists():
+        raise FileNotFoundError(
+          f"{path} is missing, and there are no captions to train it on: train "
+          f"first (--mode=train --workdir={self.workdir})"
+        )
+      captions = cache.manifest(folder)["captions"]
+      size = self.config.text.vocab_size
+      tokenizer.train(captions, size).save(path)
+    return tokenizer.load(path)
+
+  # Evaluate -----------------------------------------------------------------
+
+  def context(self, stage: str, frozen: PyTree | None = None) -> Context:
+    """What a stage's evaluators may use; the transformer's needs `frozen`."""
+    context = Context(
+      stage=stage,
+      workdir=self.workdir,
+      writer=self.writer,
+      autoencoder=self.codec,
+      clips=self.clips(self.config.evaluation.split),
+    )
+    if stage == "autoencoder":
+      return context
+    return dataclasses.replace(
+      context,
+      diffusion=self.diffusion,
+      pipeline=self.pipeline(),
+      batch=self._validation(context, frozen),
+    )
+
+  def _validation(self, context: Context, frozen: PyTree) -> PyTree:
+    """A packed batch of the evaluation split."""
+    config = self.config
+    clips = context.first(config.evaluation.clips)
+    items = self._items(frozen, clips, len(clips))
+    words = self.tokenizer()
+    sequences = [
+      loader.tokens(i, config.dit.patch, words, config.text.max_tokens)
+      for i in items
+    ]
+    return loader.rows_of(sequences, build.rows(config))
+
+  def _items(self, frozen, clips, total):
+    return encode.encode(
+      self.codec,
+      frozen["autoencoder"],
+      frozen["stats"],
+      clips,
+      total,
+      self.config.sample.decode_batch,
+    )
+
+  def clips(self, split: str) -> Prepared:
+    """A split's clips as training sees them, without its random choices."""
+    return Prepared(self.source.clips(split), build.prepare(self.config))
+
+  def pipeline(self) -> Pipeline:
+    """The sampling pipeline."""
+    return build.pipeline(
+      self.config, self.diffusion, self.codec, self.tokenizer()
+    )
+
+  def restored(self, name: str) -> State:
+    """What sampling and evaluation need of a trained stage.
+
+    Raises:
+      FileNotFoundError: if the folder holds no such checkpoint.
+    """
+    stage = self.stage(name, *self.abstract_inputs(name), epoch=1)
+    wanted = {
+      "step": stage.abstract.step,
+      "ema": stage.abstract.ema,
+      "frozen": stage.abstract.frozen,
+    }
+    found = checkpoint.load(self.workdir / name, wanted)
+    return State(
+      **found, params={}, opt={}, rng=jax.random.PRNGKey(0), bad=jnp.int32(0)
+    )
+
+  def abstract_inputs(self, name: str) -> tuple[PyTree, PyTree]:
+    """(batch, frozen) of a stage as shapes: enough to trace its step."""
+    if name == "dit":
+      return self._packed_shapes(), _frozen(self._codec_abstract())
+    section = self.config.autoencoder
+    size = (section.batch, *section.size)
+    batch = {
+      "video": jax.ShapeDtypeStruct((*size, 3), jnp.uint8, sharding=self.rows),
+      "mask": jax.ShapeDtypeStruct(size, jnp.bool_, sharding=self.rows),
+    }
+    return batch, {"stats": self.codec.no_stats()}
+
+  def source_clip(self, path: Path) -> np.ndarray:
+    """A picture or video of the user's, as the model takes clips: uint8."""
+    config = self.config.sample
+    video, fps = media.read(path, frames=config.size[0], fps=config.fps)
+    clip = Clip(video, fps or config.fps, "", str(path))
+    return build.prepare(self.config)(clip, np.random.default_rng(0)).video
+
+  def _packed_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+    rows, model = build.rows(self.config), self.diffusion.model
+    r, l, s = rows.rows, rows.length, rows.text
+
+    def ints(*shape):
+      return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=self.rows)
+
+    return {
+      "video": jax.ShapeDtypeStruct(
+        (r, l, model.patch_size), jnp.float32, sharding=self.rows
+      ),
+      "video_positions": ints(r, l, 3),
+      "video_segments": ints(r, l),
+      "text": ints(r, s),
+      "text_positions": ints(r, s, 3),
+      "text_segments": ints(r, s),
+    }
+
+
+def _frozen(codec: Mapping[str, PyTree]) -> dict[str, PyTree]:
+  return {
+    "autoencoder": codec["ema"]["ae"],
+    "stats": codec["frozen"]["stats"],
+  }
+
+
+class Prepared(Sequence):
+  """Clips of a split, transformed with a fixed generator."""
+
+  def __init__(self, clips: Sequence[Clip | None], transform: build.Transform):
+    self._clips, self._transform = clips, transform
+
+  def __len__(self) -> int:
+    return len(self._clips)
+
+  def __getitem__(self, index: int) -> Clip | None:
+    clip = self._clips[index]
+    if clip is None:
+      return None
+    return self._transform(clip, np.random.default_rng(0))

@@ -1,0 +1,254 @@
+"""From prompts to frames: tokenize, canvas, pack, denoise, unpack, decode.
+
+Requests of any size and task share rows. Noise is keyed by (seed, token), so a
+request gives the same video alone or among others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sora_jax.data.tokenizer import Tokenizer
+from sora_jax.diffusion import sampler
+from sora_jax.models import autoencoder as ae
+from sora_jax.objectives.autoencode import Autoencode
+from sora_jax.objectives.latent_diffusion import LatentDiffusion, drop_text
+from sora_jax.packing import pack, patchify
+from sora_jax.sampling.tasks import TASKS
+from sora_jax.types import Array, PyTree, Stream
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One video to make.
+
+  Attributes:
+    prompt: caption; "" is the unconditional model.
+    size: (T, H, W) in pixels, in the autoencoder's steps.
+    task: key of TASKS.
+    source: uint8 [T', H, W, 3] for tasks that start from something.
+    seed: of this request's noise.
+  """
+
+  prompt: str
+  size: tuple[int, int, int]
+  task: str = "t2v"
+  source: np.ndarray | None = None
+  seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # jit tells them apart by id
+class Pipeline:
+  """Makes videos from requests; its jitted parts compile once per shape.
+
+  Attributes:
+    objective: the transformer's objective, for its denoiser.
+    autoencoder: the autoencoder's objective, for encode and decode.
+    tokenizer: of captions.
+    patch: (pt, ph, pw).
+    solver: a row of SOLVERS with its options bound.
+    guidance: a row of GUIDANCE with its options bound.
+    steps: solver steps.
+    rows: rows in one call of the sampler.
+    length: video tokens in a row.
+    text: text tokens in a row.
+    clips: most clips in a row.
+    max_text: most tokens of one prompt.
+    decode_batch: clips decoded at once.
+  """
+
+  objective: LatentDiffusion
+  autoencoder: Autoencode
+  tokenizer: Tokenizer
+  patch: patchify.Patch
+  solver: Callable
+  guidance: Callable
+  steps: int
+  rows: int
+  length: int
+  text: int
+  clips: int
+  max_text: int
+  decode_batch: int
+
+  def __call__(
+    self, params: PyTree, frozen: PyTree, requests: Sequence[Request]
+  ) -> list[np.ndarray]:
+    """Makes the videos, uint8 [T, H, W, 3] each, in the requests' order.
+
+    Args:
+      params: by player; the moving average is the better choice.
+      frozen: "autoencoder" parameters and latent "stats".
+      requests: what to make.
+
+    Raises:
+      ValueError: for a request that cannot be met, before anything runs.
+    """
+    if not requests:
+      raise ValueError("no requests: give at least one prompt")
+    latents = self.latents(params, frozen, requests)
+    return self.decode(frozen, latents)
+
+  def latents(
+    self, params: PyTree, frozen: PyTree, requests: Sequence[Request]
+  ) -> list[np.ndarray]:
+    """Normalised latents [t, h, w, c] of every request."""
+    sizes = [self._size(r) for r in requests]
+    canvases = [self._canvas(frozen, r, s) for r, s in zip(requests, sizes)]
+    lengths = [int(np.prod(patchify.grid((*s, 1), self.patch))) for s in sizes]
+    layout = pack.plan(lengths, self.length, self.clips)
+    arrays = self._arrays(requests, sizes, canvases, layout, lengths)
+    done = []
+    for start in range(0, layout.rows, self.rows):
+      part = {k: _rows(v, start, self.rows) for k, v in arrays.items()}
+      done.append(np.asarray(self._sample(params, part)))
+    tokens = np.concatenate(done)[: layout.rows]
+    return [
+      patchify.unpatchify(x, s, self.patch)
+      for x, s in zip(pack.unpack(tokens, layout), sizes)
+    ]
+
+  def decode(
+    self, frozen: PyTree, latents: Sequence[np.ndarray]
+  ) -> list[np.ndarray]:
+    """uint8 videos of latents; those of one size are decoded together."""
+    out: list[Any] = [None] * len(latents)
+    shapes = {z.shape: None for z in latents}
+    for shape in shapes:
+      members = [i for i, z in enumerate(latents) if z.shape == shape]
+      for start in range(0, len(members), self.decode_batch):
+        some = members[start : start + self.decode_batch]
+        # The last batch is filled up, so that each shape compiles once.
+        filled = some + [some[-1]] * (self.decode_batch - len(some))
+        z = np.stack([latents[i] for i in filled])
+        video = np.asarray(self._decode(frozen, z))
+        for i, v in zip(some, video):
+          out[i] = v
+    return out
+
+  def encode(self, frozen: PyTree, video: np.ndarray) -> np.ndarray:
+    """Normalised latents [1, t, h, w, c] of one uint8 video [T, H, W, 3]."""
+    return np.asarray(self._encode(frozen, video[None]))
+
+  def _size(self, request: Request) -> tuple[int, int, int]:
+    if request.task not in TASKS:
+      raise ValueError(f"unknown task {request.task!r}; valid: {sorted(TASKS)}")
+    size = ae.latent_size(request.size, self.autoencoder.model.compression)
+    patchify.grid((*size, 1), self.patch)
+    return size
+
+  def _canvas(self, frozen, request, size):
+    source = request.source
+    if source is not None:
+      ct = self.autoencoder.model.compression[0]
+      whole = 1 + (len(source) - 1) // ct * ct
+      # Frames after the last whole group cannot be known cells; the task
+      # still sees every cell there is.
+      source = self.encode(frozen, source[:whole])
+    return TASKS[request.task](size, self.autoencoder.model.channels, source)
+
+  def _arrays(self, requests, sizes, canvases, layout, lengths):
+    """Packed rows [R, ...] of everything that the sampler needs."""
+    ids = [self.tokenizer.encode(r.prompt, self.max_text) for r in requests]
+    words = pack.like(layout, [len(i) for i in ids], self.text)
+    channels = self.autoencoder.model.channels
+    known, mask, keys = [], [], []
+    for request, canvas, n in zip(requests, canvases, lengths):
+      if canvas.start != 1.0:
+        raise ValueError(f"a canvas that starts at {canvas.start} is no task")
+      full = np.broadcast_to(canvas.mask, (*canvas.mask.shape[:-1], channels))
+      known.append(patchify.patchify(np.asarray(canvas.known), self.patch)[0])
+      mask.append(patchify.patchify(full, self.patch)[0])
+      keys.append(_token_keys(request.seed, n))
+    whole = pack.pack([m.min(axis=-1) for m in mask], layout) > 0  # [R, L]
+    tokens = np.zeros((layout.rows, 1 + self.clips), np.float32)
+    for slot in layout.slots:
+      tokens[slot.row, slot.segment] = slot.length
+    return {
+      "known": pack.pack(known, layout),
+      "mask": pack.pack(mask, layout),
+      "keys": pack.pack(keys, layout),
+      "positions": pack.pack(
+        [patchify.positions(s, self.patch) for s in sizes], layout
+      ),
+      "segments": layout.segments,
+      # Clip m of a row has the level m + 1; what is known has level 0.
+      "level": np.where(whole, 0, layout.segments).astype(np.int32),
+      "tokens": tokens,
+      "text": pack.pack(ids, words),
+      "text_positions": pack.pack(
+        [patchify.text_positions(len(i)) for i in ids], words
+      ),
+      "text_segments": words.segments,
+    }
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def _sample(self, params: PyTree, a: dict[str, Array]) -> jax.Array:
+    video = Stream(a["known"], a["positions"], a["segments"], a["level"])
+    text = Stream(
+      a["text"],
+      a["text_positions"],
+      a["text_segments"],
+      jnp.zeros_like(a["text_segments"]),
+    )
+    nobody = drop_text(text, jnp.ones((text.tokens.shape[0], self.clips), bool))
+    spread = functools.partial(self.objective.spread, video)
+    denoise = self.guidance(
+      self.objective.denoiser(params, video, text),
+      self.objective.denoiser(params, video, nobody),
+      spread,
+    )
+    shape = a["known"].shape[-1:]
+
+    def draw(index):
+      def one(key):
+        return jax.random.normal(jax.random.fold_in(key, index), shape)
+
+      return jax.vmap(jax.vmap(one))(a["keys"])  # [R, L, P]
+
+    time = sampler.uniform_grid(self.steps)[:, None, None]
+    grid = self.objective.shift(time, a["tokens"])  # [steps + 1, R, K]
+    grid = grid.at[:, :, 0].set(0.0)
+    return sampler.sample(
+      denoise,
+      self.solver,
+      lambda levels: self.objective.process.coefficients(spread(levels)),
+      grid,
+      draw,
+      a["known"],
+      a["mask"],
+    )
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def _decode(self, frozen: PyTree, z: Array) -> jax.Array:
+    return self.autoencoder.decode(frozen["autoencoder"], frozen["stats"], z)
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def _encode(self, frozen: PyTree, video: Array) -> jax.Array:
+    return self.autoencoder.encode(
+      frozen["autoencoder"], frozen["stats"], video
+    )
+
+
+def _rows(x: np.ndarray, start: int, count: int) -> np.ndarray:
+  """Rows start..start + count, filled up with empty (padding) rows."""
+  part = x[start : start + count]
+  return np.pad(part, [(0, count - len(part))] + [(0, 0)] * (x.ndim - 1))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _fold(seed: Array, count: int) -> jax.Array:
+  key = jax.random.PRNGKey(seed)
+  return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+
+
+def _token_keys(seed: int, count: int) -> np.ndarray:
+  """uint32 [count, 2]: a key for every token of the clip of this seed."""
+  return np.asarray(_fold(jnp.uint32(seed), count))

@@ -1,0 +1,55 @@
+"""Device meshes with named axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+BATCH = ("data", "fsdp")  # the axes over which rows of a batch are spread
+
+
+def make(axes: Mapping[str, int]) -> Mesh:
+  """A mesh over all devices.
+
+  Args:
+    axes: size by axis name, in order; one of them may be -1 = what is left.
+
+  Raises:
+    ValueError: if the sizes do not multiply to the number of devices.
+  """
+  count = jax.device_count()
+  sizes = dict(axes)
+  free = [name for name, size in sizes.items() if size == -1]
+  fixed = math.prod(size for size in sizes.values() if size != -1)
+  if len(free) == 1 and fixed > 0 and count % fixed == 0:
+    sizes[free[0]] = count // fixed
+  elif free or fixed != count:
+    raise ValueError(
+      f"mesh {dict(axes)} does not fit {count} devices: sizes must multiply "
+      f"to {count}, with at most one -1 (it takes what is left)"
+    )
+  # Linen's sharding constraints need Auto; make_mesh alone gives Explicit.
+  return jax.make_mesh(
+    tuple(sizes.values()),
+    tuple(sizes),
+    axis_types=(AxisType.Auto,) * len(sizes),
+  )
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+  """Sharding of arrays whose first axis is rows or clips of a batch."""
+  axes = tuple(a for a in BATCH if a in mesh.shape)
+  return NamedSharding(mesh, PartitionSpec(axes))
+
+
+def check_rows(count: int, mesh: Mesh, what: str) -> None:
+  """Raises ValueError unless `count` rows can be spread evenly."""
+  ways = math.prod(mesh.shape[a] for a in BATCH if a in mesh.shape)
+  if count % ways:
+    raise ValueError(
+      f"{what} is {count}, which does not divide over {ways} devices "
+      f"(mesh axes {BATCH}): use a multiple of {ways}"
+    )

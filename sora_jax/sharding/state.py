@@ -1,0 +1,68 @@
+"""Shardings of a training state, from its abstract shapes alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from sora_jax.types import PyTree
+
+
+def _fits(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh):
+  """The spec without the axes that do not divide their dimension."""
+
+  def keep(axis, size):
+    names = (axis,) if isinstance(axis, str) else axis or ()
+    return axis if size % math.prod(mesh.shape[n] for n in names) == 0 else None
+
+  padded = (*spec, *[None] * (len(shape) - len(spec)))
+  return PartitionSpec(*(keep(a, n) for a, n in zip(padded, shape)))
+
+
+def shardings(abstract: PyTree, mesh: Mesh, rules) -> PyTree:
+  """NamedSharding of every leaf of a boxed abstract state.
+
+  A dimension that its mesh axis does not divide stays whole on every device.
+  """
+  specs = nn.get_partition_spec(abstract)
+  sharded = nn.logical_to_mesh_sharding(specs, mesh, rules)
+  return jax.tree.map(
+    lambda s, x: NamedSharding(mesh, _fits(s.spec, x.shape, mesh)),
+    sharded,
+    nn.meta.unbox(abstract),
+  )
+
+
+def create(
+  make: Callable[..., Any], args: tuple, mesh: Mesh, rules
+) -> tuple[Callable[[], PyTree], PyTree]:
+  """How to make a sharded state, and what it will look like.
+
+  Args:
+    make: args -> state whose parameters are in flax's logical boxes.
+    args: arguments of `make`.
+    mesh: devices.
+    rules: from `rules.pick`.
+
+  Returns:
+    a function that makes the state on the devices, each computing its own
+    share; and the state as ShapeDtypeStructs with shardings.
+  """
+  boxed = jax.eval_shape(make, *args)
+  placed = shardings(boxed, mesh, rules)
+  abstract = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    nn.meta.unbox(boxed),
+    placed,
+  )
+
+  def build() -> PyTree:
+    init = jax.jit(lambda *a: nn.meta.unbox(make(*a)), out_shardings=placed)
+    return init(*args)
+
+  return build, abstract

@@ -1,0 +1,203 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import NamedSharding
+
+from sora_jax.training import when
+from sora_jax.training.checkpoint import Checkpointer
+from sora_jax.types import Evaluator, Metrics, PyTree, State
+from sora_jax.utils import logs
+
+
+class Diverged(RuntimeError):
+  """Too many non-finite steps in a row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """When things happen; durations as in `when`.
+
+  Attributes:
+    until: length of the run.
+    log: how often metrics are reported.
+    save: how often a checkpoint is written.
+    evaluate: how often evaluators run; they also run at the end.
+    tolerance: consecutive skipped steps that end the run.
+  """
+
+  until: str
+  log: str
+  save: str
+  evaluate: str
+  tolerance: int
+
+
+class _Sigterm:
+  """Turns SIGTERM into a flag, so that a step is never cut in half."""
+
+  def __enter__(self):
+    self.raised = False
+    try:
+      self._old = signal.signal(signal.SIGTERM, self._note)
+    except ValueError:  # not the main thread: the signal is not ours to take
+      self._old = None
+    return self
+
+  def _note(self, *_):
+    self.raised = True
+
+  def __exit__(self, *_):
+    if self._old is not None:
+      signal.signal(signal.SIGTERM, self._old)
+
+
+def put(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> PyTree:
+  """This process's share of a batch -> global arrays."""
+  return jax.tree.map(
+    lambda x: jax.make_array_from_process_local_data(sharding, x), dict(batch)
+  )
+
+
+def merge(metrics: Sequence[Metrics]) -> dict[str, float]:
+  """The mean of each metric over many steps; nan where nothing was counted."""
+  out = {}
+  for name in metrics[0]:
+    total = sum(float(m[name].total) for m in metrics)
+    count = sum(float(m[name].count) for m in metrics)
+    out[name] = total / count if count else float("nan")
+  return out
+
+
+def evaluate(
+  evaluators: Mapping[str, Evaluator],
+  state: State,
+  stage: str,
+  writer: logs.MetricWriter,
+) -> dict[str, float]:
+  """Runs evaluators and writes what they yield as "evaluator/name"."""
+  found = {
+    f"{name}/{key}": float(value)
+    for name, evaluator in evaluators.items()
+    for key, value in evaluator.run(state)
+  }
+  if found:
+    writer.scalars(stage, int(state.step), found)
+  return found
+
+
+@dataclasses.dataclass
+class Loop:
+  """What a run needs beside its state; see `run`.
+
+  Attributes:
+    stage: its name in logs and metrics.
+    step: (state, batch) -> (state, metrics), compiled.
+    data: grain iterator over batches.
+    sharding: of a batch.
+    checkpointer: where the state goes.
+    writer: where metrics go.
+    schedule: when things happen.
+    steps_per_epoch: for durations in epochs, if known.
+    evaluators: by name.
+    clips: clips in a batch, for the clips/s shown.
+    finish: applied to the last state before it is saved.
+  """
+
+  stage: str
+  step: Callable[[State, PyTree], tuple[State, Metrics]]
+  data: Any
+  sharding: NamedSharding
+  checkpointer: Checkpointer
+  writer: logs.MetricWriter
+  schedule: Schedule
+  steps_per_epoch: int | None
+  evaluators: Mapping[str, Evaluator]
+  clips: Callable[[Mapping[str, np.ndarray]], int]
+  finish: Callable[[State], State]
+
+  def run(
+    self, state: State, seconds: float = 0.0
+  ) -> tuple[State, dict[str, float]]:
+    """Trains from `state` until the schedule says stop.
+
+    Args:
+      state: fresh, or restored with its data iterator.
+      seconds: training time already spent.
+
+    Returns:
+      the last state, and what the evaluators say of it.
+
+    Raises:
+      Diverged: naming the step at which losses stopped being finite.
+      SystemExit: 143 after a SIGTERM, with everything saved.
+    """
+    n = int(state.step)
+    clock = when.Clock(self.steps_per_epoch, n, seconds)
+    until = when.Until(self.schedule.until, clock)
+    log, save, judge = (
+      when.Every(getattr(self.schedule, name), clock)
+      for name in ("log", "save", "evaluate")
+    )
+    pending, clips, mark = [], 0, time.monotonic()
+    with (
+      _Sigterm() as sigterm,
+      logs.Progress(until.steps(), self.stage, start=n) as progress,
+    ):
+      while not until.done(n):
+        batch = next(self.data)
+        clips += self.clips(batch)
+        state, metrics = self.step(state, put(batch, self.sharding))
+        pending.append(metrics)
+        n += 1
+        if log(n):
+          shown = self._report(n, state, pending, clips, mark)
+          progress.update(n, **shown)
+          pending, clips, mark = [], 0, time.monotonic()
+        if judge(n) and not until.done(n):
+          evaluate(self.evaluators, state, self.stage, self.writer)
+          mark = time.monotonic()
+        if sigterm.raised:
+          self._save(n, state, clock, force=True)
+          self.checkpointer.wait()
+          logs.say(f"{self.stage}: SIGTERM; saved step {n}, stopping")
+          raise SystemExit(143)
+        if save(n) and not until.done(n):
+          self._save(n, state, clock)
+      if pending:
+        self._report(n, state, pending, clips, mark)
+      state = self.finish(state)
+      self._save(n, state, clock, force=True)
+    self.checkpointer.wait()
+    return state, evaluate(self.evaluators, state, self.stage, self.writer)
+
+  def _save(self, n, state, clock, force=False):
+    meta = {"seconds": clock.elapsed()}
+    self.checkpointer.save(n, state, self.data, force=force, meta=meta)
+
+  def _report(self, n, state, pending, clips, mark) -> dict[str, float]:
+    values = merge(jax.device_get(pending))
+    elapsed = time.monotonic() - mark
+    values["clips_per_s"] = clips / max(elapsed, 1e-9)
+    values["steps_per_s"] = len(pending) / max(elapsed, 1e-9)
+    self.writer.scalars(self.stage, n, values)
+    bad = int(state.bad)
+    if bad:
+      logging.warning("%s: the last %d steps were skipped", self.stage, bad)
+    if bad >= self.schedule.tolerance:
+      raise Diverged(
+        f"{self.stage}: loss or gradients are not finite since step "
+        f"{n - bad + 1} ({bad} steps in a row were skipped). Resume from the "
+        "last checkpoint with a lower learning rate or a lower `clip`"
+      )
+    shown = {k: values[k] for k in ("loss", "psnr") if k in values}
+    return shown | {"clips/s": values["clips_per_s"]}

@@ -1,0 +1,104 @@
+"""Optimizers and learning rate schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import optax
+from optax import contrib
+
+SCHEDULES: dict[str, Callable[[float, int, int], optax.Schedule]] = {
+  "constant": lambda peak, warmup, steps: optax.join_schedules(
+    [optax.linear_schedule(0.0, peak, warmup), optax.constant_schedule(peak)],
+    [warmup],
+  ),
+  "cosine": lambda peak, warmup, steps: optax.warmup_cosine_decay_schedule(
+    0.0, peak, warmup, max(steps, warmup + 1), end_value=0.02 * peak
+  ),
+  # Warm up, hold, and go down in a straight line over the last fifth.
+  "trapezoid": lambda peak, warmup, steps: optax.join_schedules(
+    [
+      optax.linear_schedule(0.0, peak, warmup),
+      optax.constant_schedule(peak),
+      optax.linear_schedule(peak, 0.0, max(steps // 5, 1)),
+    ],
+    [warmup, max(steps - steps // 5, warmup + 1)],
+  ),
+}
+
+
+def _matrices(params):
+  """Weight decay applies to matrices and kernels, not to biases and scales."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, x: "kernel" in jax.tree_util.keystr(path[-2:]), params
+  )
+
+
+def adamw(schedule, *, b1: float, b2: float, weight_decay: float):
+  """AdamW (Loshchilov & Hutter 2019)."""
+  return optax.adamw(
+    schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=_matrices
+  )
+
+
+def muon(schedule, *, b1: float, b2: float, weight_decay: float):
+  """Muon for hidden matrices, AdamW for the rest (Jordan et al. 2024).
+
+  Kernels under nn.scan have a leading axis of layers; the last two axes are
+  the matrix. Embeddings and convolutions go to AdamW.
+  """
+
+  def dimensions(params):
+    def of(path, x):
+      name = jax.tree_util.keystr(path)
+      hidden = any(k in name for k in ("qkv", "out", "up", "down"))
+      if not hidden or "kernel" not in name or x.ndim not in (2, 3):
+        return None
+      return contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(of, params)
+
+  return contrib.muon(
+    schedule,
+    beta=b1,
+    adam_b1=0.9,
+    adam_b2=b2,
+    weight_decay=weight_decay,
+    weight_decay_mask=_matrices,
+    muon_weight_dimension_numbers=dimensions,
+    # Update RMS of about 0.2, as AdamW's, so one learning rate serves both.
+    consistent_rms=0.2,
+  )
+
+
+OPTIMIZERS = {"adamw": adamw, "muon": muon}
+
+
+def make(
+  name: str,
+  schedule: str,
+  learning_rate: float,
+  warmup: int,
+  clip: float,
+  steps: int,
+  **options,
+) -> optax.GradientTransformation:
+  """The optimizer of one player.
+
+  Args:
+    name: key of OPTIMIZERS.
+    schedule: key of SCHEDULES.
+    learning_rate: the schedule's peak.
+    warmup: steps of linear warm-up.
+    clip: global norm to which gradients are clipped.
+    steps: length of the run, for schedules that end.
+    **options: of the optimizer.
+  """
+  for value, table in ((name, OPTIMIZERS), (schedule, SCHEDULES)):
+    if value not in table:
+      raise ValueError(f"unknown name {value!r}; valid: {sorted(table)}")
+  rate = SCHEDULES[schedule](learning_rate, warmup, steps)
+  return optax.chain(
+    optax.clip_by_global_norm(clip), OPTIMIZERS[name](rate, **options)
+  )
