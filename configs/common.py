@@ -36,7 +36,7 @@ def shrink(config: ConfigDict) -> None:
     config.evaluation.clips = 4
     config.autoencoder.model.update(width=8, depth=1)
     config.autoencoder.update(size=(frames, height, width), batch=8)
-    config.autoencoder.statistics = 2
+    config.autoencoder.update(start=2, statistics=2)
     tokens = 2 * config.tokens + 8
     config.text.update(vocab_size=300, max_tokens=64)
     config.dit.model.update(width=16, depth=2, heads=2, mlp=32)

@@ -34,7 +34,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     "seed": 0,
   }
   c.tokens = 64  # most tokens of one latent frame: sets the size buckets
-  c.transforms = ()  # extra ones, before clips are brought to their bucket
+  c.transforms = ()  # extra ones, after clips are brought to their bucket
+  c.cache_gib = 0.0  # prepared clips kept in memory; for files, not for digits
   c.text = {"vocab_size": 512, "max_tokens": 24}
 
   # Pixels -> latents, causal in time: T = 1 + 4 k frames give 1 + k.
@@ -46,12 +47,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "width": 128,
       "depth": 3,
       "kernel": (3, 3),
-      "logvar": -6.0,
+      "logvar": -8.0,
       "dtype": "float32",
     },
     "objective": {"reconstruction": "l2", "kl": 1e-6, "start": "pca"},
     "size": (17, 64, 64),  # crops that it trains on
     "batch": 16,
+    "start": 16,  # batches for the principal components it starts from
     "statistics": 32,  # batches that measure the latents' mean and std
     "optimizer": common.adamw(learning_rate=1e-3, warmup=50),
     "ema": 0.999,
@@ -67,7 +69,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "reconstruction": {
         "name": "reconstruction",
         "clips": 32,
-        "per_clip": False,
+        "per_origin": False,
       },
     },
   }

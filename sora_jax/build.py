@@ -10,11 +10,10 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -39,12 +38,16 @@ from sora_jax.evaluators.context import Context
 from sora_jax.models.attention import ATTENTION
 from sora_jax.models.autoencoder import Autoencoder
 from sora_jax.models.dit import REMAT, DiT
+from sora_jax.models.text_encoder import TextEncoder
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.objectives.latent_diffusion import LatentDiffusion
 from sora_jax.sampling.pipeline import Pipeline
+from sora_jax.sampling.tasks import TASKS
 from sora_jax.training import loop, optimizer, when
 from sora_jax.types import Clip, Evaluator, Source
+from sora_jax.utils import media
 
+Batches = Iterable[dict[str, np.ndarray]]  # with iterators that resume
 Transform = Callable[[Clip, np.random.Generator], Clip]
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -67,57 +70,99 @@ def key(table: Mapping[str, Any], name: str, where: str) -> Any:
   return table[name]
 
 
-def call(fn: Callable, options: Mapping[str, Any], where: str, **given) -> Any:
-  """fn(**given, **options), or a ValueError that lists the valid options."""
-  valid = list(inspect.signature(fn).parameters)
-  wrong = [k for k in options if k not in valid]
-  if wrong:
-    offered = [k for k in valid if k not in given]
-    raise ValueError(f"{where} has no options {wrong}; valid: {offered}")
-  return fn(**given, **options)
+def partial(
+  fn: Callable, options: Any, where: str, late: int = 0, **given
+) -> Callable:
+  """fn with its options bound.
+
+  Args:
+    fn: what takes them.
+    options: keyword arguments, from the config.
+    where: the section's name, for errors.
+    late: how many of its first arguments come when it is called.
+    **given: keyword arguments that are no options.
+
+  Raises:
+    ValueError: for unknown and missing options, listing the valid ones.
+  """
+  options, found = plain(options), inspect.signature(fn).parameters
+  offered = {k: found[k] for k in list(found)[late:] if k not in given}
+  wrong = [k for k in options if k not in offered]
+  missing = [
+    k for k, p in offered.items() if p.default is p.empty and k not in options
+  ]
+  for problem, names in (("unknown", wrong), ("missing", missing)):
+    if names:
+      raise ValueError(f"{where}: {problem} {names}; valid: {list(offered)}")
+  return functools.partial(fn, **given, **options)
 
 
-def named(table: Mapping[str, Any], section: Any, where: str, **given) -> Any:
-  """Constructs the row of a table that a section names."""
+def call(fn: Callable, options: Any, where: str, **given) -> Any:
+  """fn(**given, **options); errors as in `partial`."""
+  return partial(fn, options, where, **given)()
+
+
+def bound(
+  table: Mapping[str, Callable], section: Any, where: str, late=0, **given
+) -> Callable:
+  """`partial` of the row of a table that a section names."""
   options = dict(plain(section))
   fn = key(table, options.pop("name"), f"{where}.name")
-  return call(fn, options, where, **given)
+  return partial(fn, options, where, late, **given)
 
 
-def bound(table: Mapping[str, Callable], section: Any, where: str) -> Callable:
-  """The row of a table that a section names, with its options bound."""
-  options = dict(plain(section))
-  fn = key(table, options.pop("name"), f"{where}.name")
-  valid = list(inspect.signature(fn).parameters)
-  wrong = [k for k in options if k not in valid]
-  if wrong:
-    raise ValueError(f"{where} has no options {wrong}; valid: {valid}")
-  return functools.partial(fn, **options)
+def check(config: ConfigDict) -> None:
+  """Looks up every name and option that the run will need on its way.
+
+  Raises:
+    ValueError: for the first that does not exist, listing the valid ones.
+  """
+  autoencoder(config)
+  diffusion(config)
+  prepare(config)
+  rows(config)
+  source(config, Path())
+  for stage in ("autoencoder", "dit"):
+    section = config[stage]
+    schedule(section)
+    optimizers(section, stage, steps_per_epoch=1)
+    evaluators(section, context=None)
+  solver(config)
+  guidance(config)
+  for task in (config.sample.task, *config.sample.tasks):
+    key(TASKS, task, "sample.task")
+  for name in config.sample.formats:
+    key(media.WRITABLE, f".{name}", "sample.formats")
 
 
-def source(config: ConfigDict, workdir: Path) -> Source:
-  """The data source; undecodable files are noted in the workdir."""
+def source(config: ConfigDict, workdir: Path) -> Callable[[], Source]:
+  """Opens the data source; undecodable files are noted in the workdir."""
   fn = key(SOURCES, config.data.name, "data.name")
   notes = {"log": workdir / "skipped.jsonl"}
-  given = {k: v for k, v in notes.items() if k in _parameters(fn)}
-  return named(SOURCES, config.data, "data", **given)
-
-
-def _parameters(fn: Callable) -> list[str]:
-  return list(inspect.signature(fn).parameters)
+  parameters = inspect.signature(fn).parameters
+  given = {k: v for k, v in notes.items() if k in parameters}
+  return bound(SOURCES, config.data, "data", **given)
 
 
 def prepare(config: ConfigDict) -> Transform:
-  """What every clip goes through: extras, nearest bucket, whole latents."""
+  """What every clip goes through first: nearest bucket, whole latents."""
   ct, ch, cw = config.autoencoder.model.compression
-  _, ph, pw = config.dit.patch
+  pt, ph, pw = config.dit.patch
   return transforms.build(
     (
-      *config.transforms,
       {"name": "bucket", "tokens": config.tokens, "unit": (ch * ph, cw * pw)},
-      {"name": "trim", "multiple": ct * config.dit.patch[0]},
+      {"name": "trim", "multiple": ct * pt},
+      *config.transforms,
     )
   )
+
+
+def prepared(
+  config: ConfigDict, clips: Sequence[Clip | None]
+) -> loader.Prepared:
+  """Clips as every stage takes them, as many in memory as the config allows."""
+  memory = int(config.cache_gib * 2**30)
+  return loader.Prepared(clips, prepare(config), memory)
 
 
 def sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
@@ -127,16 +172,13 @@ def sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
   return buckets.table(config.tokens, (ch * ph, cw * pw))
 
 
-def pixels(
-  config: ConfigDict, clips: Sequence[Clip | None], seed: int
-) -> grain.IterDataset:
-  """Padded pixel batches for the autoencoder: prepared, then cropped."""
+def pixels(config: ConfigDict, clips: loader.Prepared, seed: int) -> Batches:
+  """Padded batches of random crops for the autoencoder."""
   frames, height, width = config.autoencoder.size
   crop = {"name": "crop", "frames": frames, "height": height, "width": width}
-  first, then = prepare(config), transforms.build((crop,))
   return loader.clips(
     clips,
-    lambda clip, rng: then(first(clip, rng), rng),
+    transforms.build((crop,)),
     size=config.autoencoder.size,
     batch=config.autoencoder.batch,
     seed=seed,
@@ -151,7 +193,7 @@ def rows(config: ConfigDict) -> loader.Rows:
 
 def packed(
   config: ConfigDict, latents: Latents, tokenizer: Tokenizer
-) -> grain.IterDataset:
+) -> Batches:
   """Packed rows for the transformer."""
   return loader.packed(
     latents,
@@ -178,6 +220,8 @@ def diffusion(config: ConfigDict) -> LatentDiffusion:
   dit = config.dit
   section = plain(dit.model)
   text = section.pop("text") | {"vocab_size": config.text.vocab_size}
+  shared = {k: section[k] for k in ("attention", "rope_base", "dtype")}
+  partial(TextEncoder, text, "dit.model.text", **shared)
   dtype = key(DTYPES, section.pop("dtype"), "dit.model.dtype")
   key(ATTENTION, section["attention"], "dit.model.attention")
   key(REMAT, section["remat"], "dit.model.remat")
@@ -194,14 +238,12 @@ def diffusion(config: ConfigDict) -> LatentDiffusion:
   )
   key(SCHEDULES, dit.process.schedule, "dit.process.schedule")
   key(TARGETS, dit.process.target, "dit.process.target")
-  times = bound(TIMES, dit.times, "dit.times")
-  move = plain(dit.shift)
   return LatentDiffusion(
     model=model,
     process=call(Process, plain(dit.process), "dit.process"),
-    weight=bound(WEIGHTS, dit.weight, "dit.weight"),
-    times=times,
-    shift=functools.partial(shift, **move),
+    weight=bound(WEIGHTS, dit.weight, "dit.weight", late=2),
+    times=bound(TIMES, dit.times, "dit.times", late=2),
+    shift=partial(shift, dit.shift, "dit.shift", late=2),
     mixture=plain(dit.mixture),
     text_dropout=dit.text_dropout,
     clips=dit.rows.clips,
@@ -211,7 +253,10 @@ def diffusion(config: ConfigDict) -> LatentDiffusion:
 
 def schedule(section: ConfigDict) -> loop.Schedule:
   """When things happen in a stage."""
-  return call(loop.Schedule, plain(section.schedule), "schedule")
+  found = call(loop.Schedule, section.schedule, "schedule")
+  for text in (found.until, found.log, found.save, found.evaluate):
+    when.parse(text)
+  return found
 
 
 def optimizers(section: ConfigDict, player: str, steps_per_epoch: int | None):
@@ -219,13 +264,30 @@ def optimizers(section: ConfigDict, player: str, steps_per_epoch: int | None):
   clock = when.Clock(steps_per_epoch)
   steps = when.Until(section.schedule.until, clock).steps()
   options = plain(section.optimizer)
-  if steps is None and options["schedule"] != "constant":
+  shared = {
+    k: options.pop(k) for k in ("schedule", "learning_rate", "warmup", "clip")
+  }
+  name = shared.pop("schedule")
+  rates = key(optimizer.SCHEDULES, name, "optimizer.schedule")
+  rule = bound(optimizer.OPTIMIZERS, options, "optimizer", late=1)
+  if steps is None and name != "constant":
     raise ValueError(
-      f"schedule {options['schedule']!r} must know its length, but the run "
+      f"schedule {name!r} must know its length, but the run "
       f"ends after {section.schedule.until!r}: use steps or epochs, or the "
       "schedule 'constant'"
     )
-  return {player: optimizer.make(steps=steps or 1, **options)}
+  made = optimizer.make(rule, rates, steps=steps or 1, **shared)
+  return {player: made}
+
+
+def solver(config: ConfigDict) -> Callable:
+  """The sampler's step."""
+  return bound(SOLVERS, config.sample.solver, "sample.solver", late=6)
+
+
+def guidance(config: ConfigDict) -> Callable:
+  """How the conditional and the unconditional denoiser are combined."""
+  return bound(GUIDANCE, config.sample.guidance, "sample.guidance", late=3)
 
 
 def pipeline(
@@ -241,8 +303,8 @@ def pipeline(
     autoencoder=codec,
     tokenizer=tokenizer,
     patch=config.dit.patch,
-    solver=bound(SOLVERS, sample.solver, "sample.solver"),
-    guidance=bound(GUIDANCE, sample.guidance, "sample.guidance"),
+    solver=solver(config),
+    guidance=guidance(config),
     steps=sample.steps,
     rows=sample.rows,
     length=config.dit.rows.length,
@@ -253,9 +315,11 @@ def pipeline(
   )
 
 
-def evaluators(section: ConfigDict, context: Context) -> dict[str, Evaluator]:
+def evaluators(
+  section: ConfigDict, context: Context | None
+) -> dict[str, Evaluator]:
   """The evaluators of a stage, by their name in the config."""
   return {
-    name: named(EVALUATORS, options, f"evaluators.{name}", context=context)
+    name: bound(EVALUATORS, options, f"evaluators.{name}", context=context)()
     for name, options in section.evaluators.items()
   }

@@ -33,6 +33,7 @@ def _workdir() -> Path:
 
 
 def main(argv: list[str]) -> None:
+  """Does what the flags say."""
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments {argv[1:]}")
   logging.set_verbosity(logging.WARNING)

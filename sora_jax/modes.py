@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sora_jax import build, estimate
+from sora_jax.evaluators.context import first_of_each
 from sora_jax.run import Run
 from sora_jax.sampling.pipeline import Request
 from sora_jax.sampling.tasks import WITH_SOURCE
@@ -104,7 +105,7 @@ def _requests(run: Run) -> list[Request]:
     size = (size[0], *source.shape[1:3])
   wanted = [(prompt, size, config.task, source) for prompt in config.prompts]
   found = (c for c in run.clips(run.config.evaluation.split) if c is not None)
-  for clip in itertools.islice(found, config.clips):
+  for clip in itertools.islice(first_of_each(found), config.clips):
     for task in config.tasks:
       given = clip.video if task in WITH_SOURCE else None
       shown = clip.video.shape[:3]

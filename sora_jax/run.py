@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from sora_jax.sharding import rules as rules_lib
 from sora_jax.sharding import state as state_lib
 from sora_jax.training import checkpoint, encode, loop
 from sora_jax.training import step as step_lib
-from sora_jax.types import Clip, PyTree, State
+from sora_jax.types import Clip, PyTree, Source, State
 from sora_jax.utils import logs, media, tree
 
 STAGES = ("autoencoder", "dit", "sample")
@@ -66,7 +66,9 @@ class Run:
     wrong = set(config.stages) - set(STAGES)
     if wrong:
       raise ValueError(f"unknown stages {wrong}; valid: {STAGES}")
+    self._clips: dict[str, loader.Prepared] = {}
     # Every name and option is looked up now, before anything is made.
+    build.check(config)
     self.codec = build.autoencoder(config)
     self.diffusion = build.diffusion(config)
     self.mesh = mesh_lib.make(config.mesh)
@@ -84,8 +86,9 @@ class Run:
     return logs.MetricWriter(self.workdir)
 
   @functools.cached_property
-  def source(self):
-    return build.source(self.config, self.workdir)
+  def source(self) -> Source:
+    """The data; opening it may read what is on disk."""
+    return build.source(self.config, self.workdir)()
 
   # Stages -------------------------------------------------------------------
 
@@ -110,6 +113,7 @@ class Run:
     return Stage(name, section, step, make, abstract)
 
   def checkpointer(self, name: str) -> checkpoint.Checkpointer:
+    """Of a stage; for the one process that trains it."""
     return checkpoint.Checkpointer(
       self.workdir / name,
       keep=getattr(self.config, name).keep,
@@ -117,15 +121,26 @@ class Run:
     )
 
   def fit(
-    self, name, dataset, frozen, epoch, clips, finish, context
+    self, name, dataset, start, frozen, epoch, clips, finish, context
   ) -> dict[str, float]:
     """Trains a stage to its end, from its last checkpoint if there is one.
+
+    Args:
+      name: of the stage.
+      dataset: of batches.
+      start: batches that the objective is initialised from.
+      frozen: parameters that are not trained, by name.
+      epoch: steps in an epoch.
+      clips: counts the clips of a batch.
+      finish: see `loop.Loop`.
+      context: of the evaluators.
 
     Returns:
       what the stage's evaluators say in the end.
     """
     data = iter(dataset)
-    first = next(iter(dataset))
+    first = list(itertools.islice(iter(dataset), start))
+    first = {k: np.concatenate([b[k] for b in first]) for k in first[0]}
     stage = self.stage(name, first, frozen, epoch)
     logs.say(
       f"{name}: {tree.size(stage.abstract.params):,} parameters, "
@@ -169,7 +184,7 @@ class Run:
   def train_autoencoder(self) -> dict[str, float]:
     """Trains the autoencoder and measures its latents' statistics."""
     config, section = self.config, self.config.autoencoder
-    clips = self.source.clips("train")
+    clips = self.clips("train")
     frozen = {"stats": self.codec.no_stats()}
 
     def measure(state: State) -> State:
@@ -182,6 +197,7 @@ class Run:
     return self.fit(
       "autoencoder",
       build.pixels(config, clips, config.seed),
+      section.start,
       frozen,
       max(len(clips) // section.batch, 1),
       clips=lambda batch: len(batch["video"]),
@@ -212,6 +228,7 @@ class Run:
     return self.fit(
       "dit",
       build.packed(self.config, latents, words),
+      1,  # shapes are all it needs
       frozen,
       max(total // length, 1),
       clips=lambda batch: int(batch["video_segments"].max(axis=1).sum()),
@@ -231,8 +248,8 @@ class Run:
     if folder.exists():
       cache.check(folder, made_of)
     else:
-      clips = self.source.clips("train")
-      prepared = loader.ordered(clips, build.prepare(config), config.threads)
+      clips = self.clips("train")
+      prepared = loader.ordered(clips, config.threads)
       items = self._items(frozen, prepared, len(clips))
       cache.write(folder, items, made_of)
     shapes = cache.manifest(folder)["shapes"]
@@ -303,9 +320,12 @@ class Run:
       self.config.sample.decode_batch,
     )
 
-  def clips(self, split: str) -> Prepared:
-    """A split's clips as training sees them, without its random choices."""
-    return Prepared(self.source.clips(split), build.prepare(self.config))
+  def clips(self, split: str) -> loader.Prepared:
+    """A split's clips in their buckets, as every stage takes them."""
+    if split not in self._clips:
+      clips = self.source.clips(split)
+      self._clips[split] = build.prepared(self.config, clips)
+    return self._clips[split]
 
   def pipeline(self) -> Pipeline:
     """The sampling pipeline."""
@@ -373,19 +393,3 @@ def _frozen(codec: Mapping[str, PyTree]) -> dict[str, PyTree]:
     "autoencoder": codec["ema"]["ae"],
     "stats": codec["frozen"]["stats"],
   }
-
-
-class Prepared(Sequence):
-  """Clips of a split, transformed with a fixed generator."""
-
-  def __init__(self, clips: Sequence[Clip | None], transform: build.Transform):
-    self._clips, self._transform = clips, transform
-
-  def __len__(self) -> int:
-    return len(self._clips)
-
-  def __getitem__(self, index: int) -> Clip | None:
-    clip = self._clips[index]
-    if clip is None:
-      return None
-    return self._transform(clip, np.random.default_rng(0))

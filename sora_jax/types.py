@@ -50,6 +50,11 @@ class Clip:
   audio: np.ndarray | None = None
   rate: int = 0
 
+  @property
+  def origin(self) -> str:
+    """The file or item that the clip is a window of: its key before an "@"."""
+    return self.key.partition("@")[0]
+
 
 @struct.dataclass
 class Stream:

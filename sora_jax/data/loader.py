@@ -99,19 +99,46 @@ def clips(
   )
 
 
-def ordered(
-  source: Sequence[Clip | None],
-  transform: Callable[[Clip, np.random.Generator], Clip],
-  threads: int,
-) -> grain.IterDataset:
-  """Every clip once, in order, transformed with a fixed generator."""
+class Prepared(Sequence):
+  """Clips of a split, transformed with a fixed generator.
 
-  def prepare(clip: Clip | None):
+  Decoding video costs more than a small model's train step, so what fits is
+  kept in memory.
+
+  Args:
+    source: clips, None where one cannot be decoded.
+    transform: what every clip goes through.
+    memory: bytes of pixels to keep, first come, first kept.
+  """
+
+  def __init__(
+    self,
+    source: Sequence[Clip | None],
+    transform: Callable[[Clip, np.random.Generator], Clip],
+    memory: int,
+  ):
+    self._source, self._transform, self._room = source, transform, memory
+    self._kept: dict[int, Clip] = {}
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> Clip | None:
+    if index in self._kept:
+      return self._kept[index]
+    clip = self._source[index]
     if clip is None:
       return None
-    return transform(clip, np.random.default_rng(0))
+    clip = self._transform(clip, np.random.default_rng(0))
+    if clip.video.nbytes <= self._room:
+      self._room -= clip.video.nbytes
+      self._kept[index] = clip
+    return clip
 
-  dataset = _share(grain.MapDataset.source(source)).map(prepare)
+
+def ordered(source: Prepared, threads: int) -> grain.IterDataset:
+  """Every clip once, in order; those that cannot be decoded are left out."""
+  dataset = _share(grain.MapDataset.source(source))
   return dataset.to_iter_dataset(_threads(threads))
 
 
@@ -144,10 +171,13 @@ def rows_of(
   Returns:
     one batch in the form of `packed`, in a fixed order: for validation.
   """
-  video = pack.plan(
-    [len(s["video"]) for s in sequences], rows.length, rows.clips
+  video, text = pack.plan(
+    [len(s["video"]) for s in sequences],
+    rows.length,
+    rows.clips,
+    [len(s["text"]) for s in sequences],
+    rows.text,
   )
-  text = pack.like(video, [len(s["text"]) for s in sequences], rows.text)
   out = {}
   for name, layout in (("video", video), ("text", text)):
     out[name] = pack.pack([s[name] for s in sequences], layout)

@@ -42,17 +42,20 @@ def heun(denoise, coefficients, xt, t, s, noise):
   return ratio * xt + (a - at * ratio) * mean
 
 
-def ancestral(denoise, coefficients, xt, t, s, noise, *, churn: float):
-  """Euler that replaces a share of the noise by fresh noise at every step.
+def ancestral(denoise, coefficients, xt, t, s, noise, *, eta: float):
+  """Euler that replaces some of the noise by fresh noise at every step.
+
+  Fresh noise forgets the errors of earlier steps. The share is that of Song et
+  al. 2021, which keeps the marginals right: small steps renew little.
 
   Args:
-    churn: share of the standard deviation that is fresh, in [0, 1]; 0 is
-      Euler, 1 forgets the old noise altogether. Errors of early steps are
-      forgotten with it (eta of Song et al. 2021).
+    eta: 0 is Euler, 1 is the ancestral sampler of Ho et al. 2020.
   """
   x0, n = denoise(xt, t)
-  alpha, sigma = coefficients(s)
-  n = jnp.sqrt(1 - churn**2) * n + churn * noise
+  (at, st), (alpha, sigma) = coefficients(t), coefficients(s)
+  carried = at * sigma / jnp.maximum(alpha * st, 1e-12)
+  share = eta * jnp.sqrt(jnp.maximum(1 - carried**2, 0))
+  n = jnp.sqrt(1 - share**2) * n + share * noise
   return alpha * x0 + sigma * n
 
 

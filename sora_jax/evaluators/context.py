@@ -1,10 +1,10 @@
-"""What an evaluator may use: given by the composition root, never the trainer."""
+"""What evaluators may use: given by the composition root, not the trainer."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +41,35 @@ class Context:
   pipeline: Pipeline | None = None
   batch: Mapping[str, np.ndarray] | None = None
 
-  def first(self, count: int) -> list[Clip]:
+  def first(self, count: int, apart: bool = False) -> list[Clip]:
     """The first clips; those that cannot be decoded are passed over.
+
+    Args:
+      count: how many; 0 for all.
+      apart: at most one clip of each origin (windows of one file share it).
 
     Raises:
       ValueError: if there are fewer than `count`.
     """
     found = (clip for clip in self.clips if clip is not None)
-    clips = list(itertools.islice(found, count))
+    if apart:
+      found = first_of_each(found)
+    clips = list(itertools.islice(found, count or None))
     if len(clips) < count:
       raise ValueError(
         f"{count} clips asked for, and the split has {len(clips)}: lower the "
-        "evaluator's `clips`, or give it more data"
+        "evaluator's `clips` (0 takes all), or give it more data"
       )
     return clips
+
+
+def first_of_each(clips: Iterable[Clip]) -> Iterator[Clip]:
+  """The first clip of every origin."""
+  seen = set()
+  for clip in clips:
+    if clip.origin not in seen:
+      seen.add(clip.origin)
+      yield clip
 
 
 def frozen_of(state: State, context: Context) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from sora_jax.evaluators import metrics
 from sora_jax.evaluators.context import Context, trained
 from sora_jax.sampling.pipeline import Request
-from sora_jax.types import State
+from sora_jax.types import Clip, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +19,12 @@ class Continuation:
 
   Rows: generated with the true caption and with another clip's, the first
   frame repeated (the dumb baseline), and the clip through the autoencoder (the
-  ceiling). Images are passed over.
+  ceiling). Clips in which nothing moves are passed over: repeating a frame
+  would be perfect there, and say nothing.
 
   Attributes:
     context: with clips and a pipeline.
-    clips: how many.
+    clips: how many, each of another origin; 0 for all.
     seed: of the noise.
   """
 
@@ -32,7 +33,7 @@ class Continuation:
   seed: int
 
   def run(self, state: State) -> Iterator[tuple[str, float]]:
-    clips = [c for c in self.context.first(self.clips) if len(c.video) > 1]
+    clips = [c for c in self.context.first(self.clips, apart=True) if moves(c)]
     if not clips:
       return
     pipeline, frozen = self.context.pipeline, state.frozen
@@ -58,3 +59,8 @@ class Continuation:
     for name, videos in rows.items():
       scores = [metrics.psnr(v[1:], c.video[1:]) for v, c in zip(videos, clips)]
       yield f"{name}/psnr", float(np.mean(scores))
+
+
+def moves(clip: Clip) -> bool:
+  """Whether any pixel of the clip ever changes; false for an image."""
+  return bool((clip.video != clip.video[:1]).any())

@@ -23,7 +23,7 @@ class Grid:
 
   Attributes:
     context: with clips and a pipeline.
-    clips: how many.
+    clips: how many, each of another origin; 0 for all.
     seed: of the noise.
   """
 
@@ -32,7 +32,7 @@ class Grid:
   seed: int
 
   def run(self, state: State) -> Iterator[tuple[str, float]]:
-    clips = self.context.first(self.clips)
+    clips = self.context.first(self.clips, apart=True)
     requests = [
       Request(c.text, c.video.shape[:3], seed=self.seed + i)
       for i, c in enumerate(clips)

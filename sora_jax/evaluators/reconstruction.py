@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
@@ -23,13 +24,13 @@ class Reconstruction:
 
   Attributes:
     context: what to judge.
-    clips: how many.
-    per_clip: also yield every clip's PSNR by its key.
+    clips: how many; 0 for all.
+    per_origin: also yield PSNR and SSIM by the clips' origin.
   """
 
   context: Context
   clips: int
-  per_clip: bool
+  per_origin: bool
 
   def run(self, state: State) -> Iterator[tuple[str, float]]:
     frozen = frozen_of(state, self.context)
@@ -40,15 +41,16 @@ class Reconstruction:
       z = objective.encode(frozen["autoencoder"], frozen["stats"], video)
       return objective.decode(frozen["autoencoder"], frozen["stats"], z)
 
-    rows = []
+    origins: dict[str, list[dict[str, float]]] = {}
     for clip in self.context.first(self.clips):
       out = np.asarray(through(frozen, clip.video[None]))[0]
-      rows.append(self._scores(clip, out))
-      if self.per_clip:
-        yield f"{clip.key.replace('/', ':')}/psnr", rows[-1]["psnr"]
-        yield f"{clip.key.replace('/', ':')}/ssim", rows[-1]["ssim"]
-    for name in rows[0]:
-      yield name, float(np.mean([row[name] for row in rows]))
+      origins.setdefault(clip.origin, []).append(self._scores(clip, out))
+    if self.per_origin:
+      for origin, rows in origins.items():
+        for name, value in _mean(rows).items():
+          yield f"{origin.replace('/', ':')}/{name}", value
+    for name, value in _mean(itertools.chain(*origins.values())).items():
+      yield f"mean/{name}", value
 
   def _scores(self, clip: Clip, out: np.ndarray) -> dict[str, float]:
     _, ch, cw = self.context.autoencoder.model.compression
@@ -58,6 +60,11 @@ class Reconstruction:
       "ssim": metrics.ssim(out, clip.video),
       "psnr_box": metrics.psnr(box(clip.video, ch, cw), clip.video),
     }
+
+
+def _mean(rows: Iterable[dict[str, float]]) -> dict[str, float]:
+  rows = list(rows)
+  return {k: float(np.mean([row[k] for row in rows])) for k in rows[0]}
 
 
 def box(video: np.ndarray, height: int, width: int) -> np.ndarray:

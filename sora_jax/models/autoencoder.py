@@ -167,7 +167,10 @@ def to_uint8(video: Array) -> Array:
 def principal(cells: Array, channels: int, weights: Array) -> dict[str, Array]:
   """The linear autoencoder of `cells` by principal component analysis.
 
-  Latents are whitened: each channel has variance 1 on the given cells.
+  The map is orthogonal up to one common scale, which makes the variance of the
+  channels 1 on average. Whitening is left to the statistics measured after
+  training: here it would put as much noise on what matters most as on what
+  matters least.
 
   Args:
     cells: [n, d] samples.
@@ -183,13 +186,13 @@ def principal(cells: Array, channels: int, weights: Array) -> dict[str, Array]:
   centred = (cells - mean) * jnp.sqrt(weights / total)[:, None]
   values, vectors = jnp.linalg.eigh(centred.T @ centred)
   values, vectors = values[::-1][:channels], vectors[:, ::-1][:, :channels]
-  # A direction without variance must not blow up rounding noise.
-  std = jnp.sqrt(jnp.maximum(values, 1e-4))
-  into = vectors / std
+  # Data without variance must not blow up rounding noise.
+  scale = jnp.sqrt(jnp.maximum(values.mean(), 1e-4))
+  into = vectors / scale
   return {
     "in_kernel": into,
     "in_bias": -mean @ into,
-    "out_kernel": (vectors * std).T,
+    "out_kernel": (vectors * scale).T,
     "out_bias": mean,
   }
 

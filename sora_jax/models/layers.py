@@ -139,5 +139,11 @@ class LevelEmbedding(nn.Module):
 
 
 def gather(by_level: Array, level: Array) -> Array:
-  """Values [R, K, F] at each token's level [R, L] -> [R, L, F]."""
-  return jnp.take_along_axis(by_level, level[..., None], axis=1)
+  """Values [R, K, F] at each token's level [R, L] -> [R, L, F].
+
+  A one-hot matmul: K is small, and the gradient of a real gather is a scatter,
+  which on the CPU took longer than the rest of the block.
+  """
+  chosen = jax.nn.one_hot(level, by_level.shape[1], dtype=by_level.dtype)
+  # Highest: a gather must not round, whatever the device does to matmuls.
+  return jnp.einsum("rlk,rkf->rlf", chosen, by_level, precision="highest")

@@ -161,7 +161,7 @@ class LatentDiffusion:
   def loss_at(
     self, params: PyTree, batch: Batch, time: Array, rng: Array
   ) -> Mean:
-    """Unweighted target-space loss with every clip at one time, caption on."""
+    """Unweighted error of x0 with every clip at one time, caption on."""
     segments = batch["video_segments"]
     level = (segments > 0).astype(jnp.int32)
     rows = segments.shape[0]

@@ -43,53 +43,53 @@ class Layout:
     return out
 
 
-def plan(lengths: Sequence[int], row: int, most: int | None = None) -> Layout:
-  """First-fit decreasing: which row and place each sequence gets.
+def plan(
+  lengths: Sequence[int],
+  row: int,
+  most: int,
+  riders: Sequence[int],
+  riders_row: int,
+) -> tuple[Layout, Layout]:
+  """First-fit decreasing: which row and place each clip gets in two streams.
 
   Args:
-    lengths: tokens of each sequence, each at least 1.
+    lengths: tokens of each clip, at least 1.
     row: tokens in a row.
-    most: the most sequences that a row may hold; None for no limit.
+    most: the most clips that a row may hold.
+    riders: tokens of each clip in the second stream (its caption).
+    riders_row: tokens in a row of the second stream.
+
+  Returns:
+    layouts of both streams: a clip has the same row and segment in both.
 
   Raises:
-    ValueError: if a sequence is longer than a row.
+    ValueError: if a clip is longer than a row.
   """
-  used: list[tuple[int, int]] = []  # (tokens, sequences) in each row
-  slots: dict[int, Slot] = {}
+  used: list[tuple[int, int, int]] = []  # tokens, riders, clips of each row
+  slots: dict[int, tuple[Slot, Slot]] = {}
   for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-    n = lengths[i]
-    if n > row:
-      raise ValueError(
-        f"clip {i} has {n} tokens and a row holds {row}: raise the row length "
-        "(`row`), or ask for a shorter or smaller clip"
-      )
-    for r, (tokens, count) in enumerate(used):
-      if tokens + n <= row and (most is None or count < most):
+    n, m = lengths[i], riders[i]
+    for what, size, limit in (("", n, row), (" text", m, riders_row)):
+      if size > limit:
+        raise ValueError(
+          f"clip {i} has {size}{what} tokens and a row holds {limit}: raise "
+          "the row length in `rows`, or ask for a shorter or smaller clip"
+        )
+    for r, (tokens, text, count) in enumerate(used):
+      fits = tokens + n <= row and text + m <= riders_row
+      if fits and count < most:
         break
     else:
-      r, (tokens, count) = len(used), (0, 0)
-      used.append((0, 0))
-    slots[i] = Slot(r, tokens, n, count + 1)
-    used[r] = (tokens + n, count + 1)
-  return Layout(len(used), row, tuple(slots[i] for i in range(len(lengths))))
-
-
-def like(layout: Layout, lengths: Sequence[int], row: int) -> Layout:
-  """A layout of other lengths with the rows and segments of `layout`.
-
-  This is how a second modality rides along: segment s stays clip s.
-  """
-  used = [0] * layout.rows
-  slots = []
-  for slot, n in zip(layout.slots, lengths):
-    start, used[slot.row] = used[slot.row], used[slot.row] + n
-    if used[slot.row] > row:
-      raise ValueError(
-        f"the {used[slot.row]} tokens that ride in row {slot.row} exceed its "
-        f"{row}: raise the row length of that stream"
-      )
-    slots.append(Slot(slot.row, start, n, slot.segment))
-  return Layout(layout.rows, row, tuple(slots))
+      r, (tokens, text, count) = len(used), (0, 0, 0)
+      used.append((0, 0, 0))
+    slots[i] = Slot(r, tokens, n, count + 1), Slot(r, text, m, count + 1)
+    used[r] = (tokens + n, text + m, count + 1)
+  ordered = [slots[i] for i in range(len(lengths))]
+  first, second = zip(*ordered) if ordered else ((), ())
+  return (
+    Layout(len(used), row, tuple(first)),
+    Layout(len(used), riders_row, tuple(second)),
+  )
 
 
 def pack(sequences: Sequence[Array], layout: Layout) -> np.ndarray:

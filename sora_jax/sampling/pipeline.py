@@ -103,8 +103,12 @@ class Pipeline:
     sizes = [self._size(r) for r in requests]
     canvases = [self._canvas(frozen, r, s) for r, s in zip(requests, sizes)]
     lengths = [int(np.prod(patchify.grid((*s, 1), self.patch))) for s in sizes]
-    layout = pack.plan(lengths, self.length, self.clips)
-    arrays = self._arrays(requests, sizes, canvases, layout, lengths)
+    ids = [self.tokenizer.encode(r.prompt, self.max_text) for r in requests]
+    layout, words = pack.plan(
+      lengths, self.length, self.clips, [len(i) for i in ids], self.text
+    )
+    arrays = self._arrays(requests, sizes, canvases, layout)
+    arrays |= _words(ids, words)
     done = []
     for start in range(0, layout.rows, self.rows):
       part = {k: _rows(v, start, self.rows) for k, v in arrays.items()}
@@ -154,39 +158,32 @@ class Pipeline:
       source = self.encode(frozen, source[:whole])
     return TASKS[request.task](size, self.autoencoder.model.channels, source)
 
-  def _arrays(self, requests, sizes, canvases, layout, lengths):
-    """Packed rows [R, ...] of everything that the sampler needs."""
-    ids = [self.tokenizer.encode(r.prompt, self.max_text) for r in requests]
-    words = pack.like(layout, [len(i) for i in ids], self.text)
+  def _arrays(self, requests, sizes, canvases, layout):
+    """Packed rows [R, ...] of the video stream and where it starts."""
     channels = self.autoencoder.model.channels
     known, mask, keys = [], [], []
-    for request, canvas, n in zip(requests, canvases, lengths):
-      if canvas.start != 1.0:
-        raise ValueError(f"a canvas that starts at {canvas.start} is no task")
+    for request, canvas, slot in zip(requests, canvases, layout.slots):
       full = np.broadcast_to(canvas.mask, (*canvas.mask.shape[:-1], channels))
       known.append(patchify.patchify(np.asarray(canvas.known), self.patch)[0])
       mask.append(patchify.patchify(full, self.patch)[0])
-      keys.append(_token_keys(request.seed, n))
+      keys.append(_token_keys(request.seed, slot.length))
     whole = pack.pack([m.min(axis=-1) for m in mask], layout) > 0  # [R, L]
+    # By level: clip m of a row has the level m + 1, and 0 is clean.
     tokens = np.zeros((layout.rows, 1 + self.clips), np.float32)
-    for slot in layout.slots:
+    start = np.zeros_like(tokens)
+    for slot, canvas in zip(layout.slots, canvases):
       tokens[slot.row, slot.segment] = slot.length
+      start[slot.row, slot.segment] = canvas.start
+    at = [patchify.positions(s, self.patch) for s in sizes]
     return {
       "known": pack.pack(known, layout),
       "mask": pack.pack(mask, layout),
       "keys": pack.pack(keys, layout),
-      "positions": pack.pack(
-        [patchify.positions(s, self.patch) for s in sizes], layout
-      ),
+      "positions": pack.pack(at, layout),
       "segments": layout.segments,
-      # Clip m of a row has the level m + 1; what is known has level 0.
       "level": np.where(whole, 0, layout.segments).astype(np.int32),
       "tokens": tokens,
-      "text": pack.pack(ids, words),
-      "text_positions": pack.pack(
-        [patchify.text_positions(len(i)) for i in ids], words
-      ),
-      "text_segments": words.segments,
+      "start": start,
     }
 
   @functools.partial(jax.jit, static_argnums=0)
@@ -214,8 +211,7 @@ class Pipeline:
       return jax.vmap(jax.vmap(one))(a["keys"])  # [R, L, P]
 
     time = sampler.uniform_grid(self.steps)[:, None, None]
-    grid = self.objective.shift(time, a["tokens"])  # [steps + 1, R, K]
-    grid = grid.at[:, :, 0].set(0.0)
+    grid = a["start"] * self.objective.shift(time, a["tokens"])  # [., R, K]
     return sampler.sample(
       denoise,
       self.solver,
@@ -235,6 +231,16 @@ class Pipeline:
     return self.autoencoder.encode(
       frozen["autoencoder"], frozen["stats"], video
     )
+
+
+def _words(ids, layout: pack.Layout) -> dict[str, np.ndarray]:
+  """Packed rows [R, S] of the text stream."""
+  at = [patchify.text_positions(len(i)) for i in ids]
+  return {
+    "text": pack.pack(ids, layout),
+    "text_positions": pack.pack(at, layout),
+    "text_segments": layout.segments,
+  }
 
 
 def _rows(x: np.ndarray, start: int, count: int) -> np.ndarray:

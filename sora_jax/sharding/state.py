@@ -31,11 +31,14 @@ def shardings(abstract: PyTree, mesh: Mesh, rules) -> PyTree:
   """
   specs = nn.get_partition_spec(abstract)
   sharded = nn.logical_to_mesh_sharding(specs, mesh, rules)
-  return jax.tree.map(
-    lambda s, x: NamedSharding(mesh, _fits(s.spec, x.shape, mesh)),
-    sharded,
-    nn.meta.unbox(abstract),
-  )
+
+  def place(sharding, tree):
+    # A tree, because optimizers mask what is not theirs by an empty one.
+    return jax.tree.map(
+      lambda x: NamedSharding(mesh, _fits(sharding.spec, x.shape, mesh)), tree
+    )
+
+  return jax.tree.map(place, sharded, nn.meta.unbox(abstract))
 
 
 def create(

@@ -148,6 +148,9 @@ class Loop:
       when.Every(getattr(self.schedule, name), clock)
       for name in ("log", "save", "evaluate")
     )
+    if until.done(n):
+      logs.say(f"{self.stage}: already trained, {n} steps")
+      return state, {}
     pending, clips, mark = [], 0, time.monotonic()
     with (
       _Sigterm() as sigterm,

@@ -43,32 +43,36 @@ def adamw(schedule, *, b1: float, b2: float, weight_decay: float):
 
 
 def muon(schedule, *, b1: float, b2: float, weight_decay: float):
-  """Muon for hidden matrices, AdamW for the rest (Jordan et al. 2024).
+  """Muon for hidden matrices, NAdamW for the rest (Jordan et al. 2024).
 
   Kernels under nn.scan have a leading axis of layers; the last two axes are
-  the matrix. Embeddings and convolutions go to AdamW.
+  the matrix. Embeddings and convolutions go to NAdamW.
   """
 
   def dimensions(params):
     def of(path, x):
-      name = jax.tree_util.keystr(path)
-      hidden = any(k in name for k in ("qkv", "out", "up", "down"))
-      if not hidden or "kernel" not in name or x.ndim not in (2, 3):
+      names = {getattr(entry, "key", None) for entry in path}
+      hidden = names & {"qkv", "out", "up", "down"}
+      if not hidden or "kernel" not in names or x.ndim not in (2, 3):
         return None
       return contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
 
     return jax.tree_util.tree_map_with_path(of, params)
 
-  return contrib.muon(
-    schedule,
+  directions = contrib.muon(
+    -1.0,  # optax multiplies by minus the learning rate; ours comes last
     beta=b1,
     adam_b1=0.9,
     adam_b2=b2,
-    weight_decay=weight_decay,
-    weight_decay_mask=_matrices,
     muon_weight_dimension_numbers=dimensions,
     # Update RMS of about 0.2, as AdamW's, so one learning rate serves both.
     consistent_rms=0.2,
+  )
+  # Here, because optax decays either no kernel of Adam's share or all of it.
+  return optax.chain(
+    directions,
+    optax.add_decayed_weights(weight_decay, _matrices),
+    optax.scale_by_learning_rate(schedule),
   )
 
 
@@ -76,29 +80,23 @@ OPTIMIZERS = {"adamw": adamw, "muon": muon}
 
 
 def make(
-  name: str,
-  schedule: str,
+  rule: Callable[[optax.Schedule], optax.GradientTransformation],
+  schedule: Callable[[float, int, int], optax.Schedule],
+  *,
   learning_rate: float,
   warmup: int,
   clip: float,
   steps: int,
-  **options,
 ) -> optax.GradientTransformation:
   """The optimizer of one player.
 
   Args:
-    name: key of OPTIMIZERS.
-    schedule: key of SCHEDULES.
+    rule: a row of OPTIMIZERS with its options bound.
+    schedule: a row of SCHEDULES.
     learning_rate: the schedule's peak.
     warmup: steps of linear warm-up.
     clip: global norm to which gradients are clipped.
     steps: length of the run, for schedules that end.
-    **options: of the optimizer.
   """
-  for value, table in ((name, OPTIMIZERS), (schedule, SCHEDULES)):
-    if value not in table:
-      raise ValueError(f"unknown name {value!r}; valid: {sorted(table)}")
-  rate = SCHEDULES[schedule](learning_rate, warmup, steps)
-  return optax.chain(
-    optax.clip_by_global_norm(clip), OPTIMIZERS[name](rate, **options)
-  )
+  rate = schedule(learning_rate, warmup, steps)
+  return optax.chain(optax.clip_by_global_norm(clip), rule(rate))

@@ -5,8 +5,8 @@ from its time stamp until the next one, so resampling to a frame rate asks which
 frame is shown at start + j / fps. Containers round time stamps to their ticks
 (webm: 1 ms, gif: 10 ms), hence half a tick of tolerance everywhere.
 
-PyAV reads video, Pillow reads images; pixels are taken as square. Decoders hide
-most damage inside a stream: `Undecodable` catches what they report, no more.
+PyAV reads video, Pillow reads images; pixels are taken as square. Damage inside
+a stream is noticed where the decoder marks it: mostly in h264, not in webm.
 """
 
 from __future__ import annotations
@@ -147,10 +147,10 @@ def write(
   """
   _check_video(video)
   path, suffix = pathlib.Path(path), _suffix(path)
-  if suffix not in _FASTEST:
-    raise ValueError(f"cannot write {path}: end it in one of {[*_FASTEST]}")
-  if not 0 < fps <= _FASTEST[suffix]:
-    raise ValueError(f"fps={fps}, a {suffix} takes (0, {_FASTEST[suffix]}]")
+  if suffix not in WRITABLE:
+    raise ValueError(f"cannot write {path}: end it in one of {[*WRITABLE]}")
+  if not 0 < fps <= WRITABLE[suffix]:
+    raise ValueError(f"fps={fps}, a {suffix} takes (0, {WRITABLE[suffix]}]")
   if suffix == ".png" and len(video) != 1:
     fix = "write a .mp4 or .gif, or use contact_sheet()"
     raise ValueError(f"axis T is {len(video)}, a png holds one frame: {fix}")
@@ -214,8 +214,9 @@ def sheet(rows: Rows, columns: int = 8) -> np.ndarray:
   return np.concatenate(parts)
 
 
-# The fps that each format can say; decoders slow down shorter gif delays.
-_FASTEST = {".mp4": 1000, ".gif": 50, ".png": 1000}
+# What `write` knows, with the fps that each format can say; decoders slow down
+# shorter gif delays.
+WRITABLE = {".mp4": 1000, ".gif": 50, ".png": 1000}
 # What the codecs raise; Pillow, a SyntaxError for a broken png.
 _FAILURES = (av.error.FFmpegError, EOFError, OSError, SyntaxError, ValueError)
 _FAILURES += (Image.DecompressionBombError,)

@@ -103,7 +103,8 @@ def test_encoded_videos_are_resampled_and_bad_ones_are_none(data_dir):
     levels = clip.video.mean(axis=(1, 2, 3))
     np.testing.assert_allclose(levels, np.arange(0, 10, 2) * 10, atol=3)
   keys = {clip.key for clip in found.values()}
-  assert len(keys) == 2 and all(k.startswith("tiny_clips/train@") for k in keys)
+  assert len(keys) == 2 and all(k.startswith("tiny_clips/train/") for k in keys)
+  assert len({clip.origin for clip in found.values()}) == 2
   assert "tensorflow" not in sys.modules
 
 

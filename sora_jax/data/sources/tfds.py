@@ -24,7 +24,7 @@ class Tfds:
 
   def __init__(
     self,
-    name: str,
+    dataset: str,
     data_dir: str,
     text_key: str,
     *,
@@ -36,7 +36,7 @@ class Tfds:
     """Opens the data set.
 
     Args:
-      name: as TFDS knows it, "name" or "name/config:version".
+      dataset: as TFDS knows it, "name" or "name/config:version".
       data_dir: the folder that holds it.
       text_key: the feature with the caption: text, or a label, whose name is
         then the caption.
@@ -53,22 +53,22 @@ class Tfds:
         f"give video_key or image_key, not {video_key!r} and {image_key!r}"
       )
     try:
-      self._builder = tfds.builder(name, data_dir=data_dir)
+      self._builder = tfds.builder(dataset, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
       raise ValueError(
-        f"no data set {name!r} in {data_dir}: build it first, with its "
+        f"no data set {dataset!r} in {data_dir}: build it first, with its "
         "builder's download_and_prepare()"
       ) from error
     features = self._builder.info.features
     for key in (text_key, video_key or image_key):
       if key not in features:
         raise ValueError(
-          f"{name} has no feature {key!r}, choose from {sorted(features)}"
+          f"{dataset} has no feature {key!r}, choose from {sorted(features)}"
         )
     # Labels are stored as numbers.
     labels = getattr(features[text_key], "names", None)
     self._reader = _Reader(
-      name=name,
+      name=dataset,
       text_key=text_key,
       pixels_key=video_key or image_key,
       labels=tuple(labels or ()),
@@ -131,7 +131,7 @@ class _Clips(Sequence):
 
   def __getitem__(self, index: int) -> Clip | None:
     index = range(len(self))[index]  # Raises the usual IndexError.
-    key = f"{self.reader.name}/{self.split}@{index}"
+    key = f"{self.reader.name}/{self.split}/{index}"
     try:
       return self.reader.clip(self.records[index], key)
     except media.Undecodable as error:

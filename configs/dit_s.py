@@ -1,0 +1,16 @@
+"""DiT-S on captioned moving digits: `dit_b` at another size.
+
+  python -m sora_jax.main --config=configs/dit_s.py
+"""
+
+from __future__ import annotations
+
+from configs import common, dit_b
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  c = dit_b.get_config()
+  with c.unlocked():
+    c.dit.model.update(common.SIZES["S"])
+  return common.finish(c, arg)

@@ -1,0 +1,106 @@
+"""What all tests share: a JAX that compiles fast, and one tiny model."""
+
+import os
+import pathlib
+import types
+
+import pytest
+
+# Compiling is most of what tests do. One thread each, because pytest-xdist
+# already runs a worker on every core.
+XLA_FLAGS = (
+  "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen=false"
+)
+CAPTIONS = (
+  "a red three moves left on a black background",
+  "a green eight stays still on a white background",
+)
+
+
+def pytest_configure(config):
+  """Runs before JAX is imported; workers and subprocesses inherit it."""
+  os.environ.setdefault("JAX_PLATFORMS", "cpu")
+  os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
+  os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax"))
+  )
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+  root = str(config.rootpath)
+  paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+  os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  """A file's tests share a worker, and so its fixtures, unless they say."""
+  for item in items:
+    if not item.get_closest_marker("xdist_group"):
+      item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def tiny(changes=None):
+  """configs/dit_b.py:tiny with {dotted key: value} changed."""
+  from configs import dit_b
+
+  config = dit_b.get_config("tiny")
+  config.update_from_flattened_dict(changes or {})
+  return config
+
+
+@pytest.fixture(name="tiny", scope="session")
+def tiny_fixture():
+  return tiny
+
+
+def filled(abstract, seed=0):
+  """Random arrays for ShapeDtypeStructs, so that no weight is zero."""
+  import jax
+  import numpy as np
+
+  rng = np.random.default_rng(seed)
+
+  def fill(path, x):
+    if not np.issubdtype(x.dtype, np.floating):
+      return np.zeros(x.shape, x.dtype)
+    offset = 1.0 if "scale" in jax.tree_util.keystr(path[-1:]) else 0.0
+    return (offset + 0.2 * rng.standard_normal(x.shape)).astype(x.dtype)
+
+  return jax.tree_util.tree_map_with_path(fill, abstract)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+  """A tiny run whose weights are random and nowhere zero; nothing is trained.
+
+  Has run, params and frozen as the transformer's stage has them, its pipeline,
+  and `autoencoder`, the state of the other stage.
+  """
+  import jax
+  import jax.numpy as jnp
+
+  from sora_jax.data import tokenizer
+  from sora_jax.run import Run
+
+  folder = pathlib.Path(tmp_path_factory.mktemp("model"))
+  run = Run(tiny(), folder)
+  words = tokenizer.train(CAPTIONS, run.config.text.vocab_size)
+  words.save(folder / "tokenizer.json")
+
+  def state(name):
+    abstract = run.stage(name, *run.abstract_inputs(name), epoch=1).abstract
+    made = jax.tree.map(jnp.asarray, filled(abstract))
+    return made.replace(ema=made.params)
+
+  dit, autoencoder = state("dit"), state("autoencoder")
+  frozen = {
+    "autoencoder": autoencoder.ema["ae"],
+    "stats": run.codec.no_stats(),
+  }
+  return types.SimpleNamespace(
+    run=run,
+    params=dit.params,
+    frozen=frozen,
+    state=dit.replace(frozen=frozen),
+    autoencoder=autoencoder,
+    pipeline=run.pipeline(),
+  )

@@ -1,0 +1,149 @@
+"""Solvers against flows that are known exactly."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sora_jax.diffusion import process, solvers
+
+# Options that make a solver deterministic, and so comparable with the flow.
+CALM = {"ancestral": {"eta": 0.0}}
+WILD = {"ancestral": {"eta": 0.7}}
+ORDER = {"heun": 2}  # of convergence; 1 for all others
+EVERY = [(n, s) for n in solvers.SOLVERS for s in process.SCHEDULES]
+
+
+def bound(name, options):
+  return functools.partial(solvers.SOLVERS[name], **options.get(name, {}))
+
+
+def perfect(x0, coefficients):
+  """The denoiser that knows the data."""
+
+  def denoise(xt, t):
+    alpha, sigma = coefficients(t)
+    return x0, (xt - alpha * x0) / sigma
+
+  return denoise
+
+
+def gaussian(std, coefficients):
+  """The exact denoiser of data N(0, std^2)."""
+
+  def denoise(xt, t):
+    alpha, sigma = coefficients(t)
+    variance = alpha**2 * std**2 + sigma**2
+    return alpha * std**2 / variance * xt, sigma / variance * xt
+
+  return denoise
+
+
+@pytest.mark.parametrize("options", [CALM, WILD])
+@pytest.mark.parametrize("name, schedule", EVERY)
+def test_perfect_denoiser_lands_on_the_data(name, schedule, options):
+  coefficients = process.SCHEDULES[schedule]
+  x0, noise, fresh = jax.random.normal(jax.random.key(0), (3, 64))
+  denoise, step = perfect(x0, coefficients), bound(name, options)
+  grid = jnp.linspace(1.0, 0.0, 6)
+  alpha, sigma = coefficients(grid[0])
+  x = alpha * x0 + sigma * noise
+  for t, s in itertools.pairwise(grid):
+    x = step(denoise, coefficients, x, t, s, fresh)
+    if not options.get(name, {}).get("eta"):
+      # On the trajectory all along, in as few steps as one likes.
+      alpha, sigma = coefficients(s)
+      np.testing.assert_allclose(x, alpha * x0 + sigma * noise, atol=1e-5)
+  np.testing.assert_array_equal(x, x0)
+
+
+@pytest.mark.parametrize("name", solvers.SOLVERS)
+def test_what_a_denoiser_says_of_clean_data_is_not_used(name):
+  coefficients = process.SCHEDULES["rectified"]
+  denoise = gaussian(0.5, coefficients)
+
+  def undefined(xt, t):  # at time 0, as many denoisers are
+    return tuple(jnp.where(t > 0, x, jnp.nan) for x in denoise(xt, t))
+
+  xt, fresh = jax.random.normal(jax.random.key(0), (2, 8))
+  t, s = jnp.float32(0.2), jnp.float32(0.0)
+  last = bound(name, WILD)(undefined, coefficients, xt, t, s, fresh)
+  np.testing.assert_allclose(last, denoise(xt, t)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name, schedule", EVERY)
+def test_order_of_convergence(name, schedule):
+  std, start, end = 0.5, 0.99, 0.1
+  coefficients, step = process.SCHEDULES[schedule], bound(name, CALM)
+  errors = []
+  with jax.enable_x64(True):
+    denoise = gaussian(std, coefficients)
+
+    def spread(t):  # the flow scales x with the marginal deviation
+      alpha, sigma = coefficients(t)
+      return np.sqrt(alpha**2 * std**2 + sigma**2)
+
+    for steps in (16, 32, 64):
+      grid = jnp.linspace(start, end, steps + 1)
+      x, zero = jnp.float64(1.0), jnp.float64(0.0)
+      for t, s in itertools.pairwise(grid):
+        x = step(denoise, coefficients, x, t, s, zero)
+      exact = spread(grid[-1]) / spread(grid[0])
+      errors.append(abs(float(x - exact)))
+  slopes = np.log2(np.array(errors[:-1]) / errors[1:])
+  assert slopes.min() >= 0.9 * ORDER.get(name, 1), errors
+
+
+@pytest.mark.parametrize("schedule", process.SCHEDULES)
+def test_ancestral_without_fresh_noise_is_euler(schedule):
+  coefficients = process.SCHEDULES[schedule]
+  xt, noise = jax.random.normal(jax.random.key(0), (2, 64))
+  args = (gaussian(0.5, coefficients), coefficients, xt)
+  at = jnp.float32(0.7), jnp.float32(0.4), noise
+  np.testing.assert_array_equal(
+    solvers.ancestral(*args, *at, eta=0.0), solvers.euler(*args, *at)
+  )
+
+
+@pytest.mark.parametrize("eta", [0.3, 0.7, 1.0])
+@pytest.mark.parametrize("schedule", process.SCHEDULES)
+def test_fresh_noise_keeps_the_marginal_and_forgets_the_past(schedule, eta):
+  # From N(alpha x0, sigma^2) at t to the same at s, around known data.
+  coefficients, x0, count = process.SCHEDULES[schedule], 2.0, 40_000
+  old, fresh = jax.random.normal(jax.random.key(0), (2, count))
+  t, s = jnp.float32(0.8), jnp.float32(0.6)
+  alpha, sigma = coefficients(t)
+  xs = solvers.ancestral(
+    perfect(x0, coefficients),
+    coefficients,
+    alpha * x0 + sigma * old,
+    t,
+    s,
+    fresh,
+    eta=eta,
+  )
+  before, (alpha, sigma) = coefficients(t), coefficients(s)
+  left = (xs - alpha * x0) / sigma
+  assert abs(left.mean()) < 0.03 and abs(left.std() - 1) < 0.02
+  kept = np.corrcoef(left, old)[0, 1]
+  # Song et al. 2021, equation 16, as a share of sigma.
+  ratio = before[0] * sigma / (alpha * before[1])
+  share = eta * np.sqrt(1 - ratio**2)
+  assert abs(kept - np.sqrt(1 - share**2)) < 0.03
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_fresh_noise_keeps_the_distribution(eta):
+  # Data N(0, 1) with its exact denoiser: many small steps end in N(0, 1).
+  coefficients = process.SCHEDULES["rectified"]
+  denoise = gaussian(1.0, coefficients)
+  key = jax.random.key(0)
+  x = jax.random.normal(key, (20_000,))
+  grid = jnp.linspace(1.0, 0.0, 101)
+  for i, (t, s) in enumerate(itertools.pairwise(grid)):
+    noise = jax.random.normal(jax.random.fold_in(key, i + 1), x.shape)
+    x = solvers.ancestral(denoise, coefficients, x, t, s, noise, eta=eta)
+  assert abs(float(x.std()) - 1) < 0.04

@@ -1,0 +1,257 @@
+"""Whole tiny runs: interrupted ones end bit for bit like the others."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from orbax.checkpoint import v1 as ocp
+
+from sora_jax import modes
+from sora_jax.data.latents import StaleCache
+from sora_jax.run import Run
+from sora_jax.utils import logs
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = f"--config={ROOT}/configs/dit_b.py:tiny"
+CLOCK = ("time", "clips_per_s", "steps_per_s")  # what no two runs share
+
+# sora_jax.main, in which a signal arrives before step `at` of a stage.
+INTERRUPTED = """
+import os, pathlib, signal, sys, time
+from absl import app
+from sora_jax import main
+from sora_jax.training import loop
+stage, at, name, workdir = sys.argv[1:5]
+sys.argv = sys.argv[:1] + sys.argv[5:]
+run, put = loop.Loop.run, loop.put
+count = 0
+def counted(batch, sharding):
+  global count
+  count += 1
+  if count == int(at):
+    # The checkpoint of step 2 is written in the background: let it be.
+    while name == "SIGKILL" and not pathlib.Path(workdir, stage, "2").exists():
+      time.sleep(0.01)
+    os.kill(os.getpid(), getattr(signal, name))
+  return put(batch, sharding)
+def watched(self, state, seconds=0.0):
+  loop.put = counted if self.stage == stage else put
+  return run(self, state, seconds)
+loop.Loop.run = watched
+from absl import flags
+flags.mark_flag_as_required("config")
+app.run(main.main)
+"""
+
+
+def call(workdir, *arguments, interrupt=None):
+  """Runs sora_jax.main in a process of its own."""
+  command = [CONFIG, f"--workdir={workdir}", *arguments]
+  if interrupt:
+    head = ["-c", INTERRUPTED, *map(str, interrupt), str(workdir)]
+  else:
+    head = ["-m", "sora_jax.main"]
+  return subprocess.run(
+    [sys.executable, *head, *command],
+    cwd=workdir.parent,
+    env=os.environ,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def arrays(folder):
+  """Every array of a checkpoint by name, as it is on the disk."""
+  context = ocp.Context()
+  with context:
+    tree = ocp.load_checkpointables(folder, {"state": None})["state"]
+  found = {}
+
+  def walk(name, node):
+    if isinstance(node, dict):
+      for key, value in node.items():
+        walk(f"{name}/{key}", value)
+    elif isinstance(node, (list, tuple)):
+      walk(name, dict(enumerate(node)))
+    elif node is not None:
+      found[name] = np.asarray(node)
+
+  walk("", tree)
+  return found
+
+
+def assert_same_end(one, other):
+  """The last checkpoints, and all that was ever logged, are equal."""
+  for stage in ("autoencoder", "dit"):
+    a, b = arrays(one / stage / "4"), arrays(other / stage / "4")
+    assert a.keys() == b.keys()
+    players = {name.split("/")[1] for name in a}
+    assert {"params", "opt", "ema", "rng", "frozen", "step"} <= players
+    for name in a:
+      assert a[name].dtype == b[name].dtype
+      assert a[name].tobytes() == b[name].tobytes(), f"{stage}{name}"
+  lines = [
+    [
+      {k: v for k, v in line.items() if k not in CLOCK}
+      for line in logs.read_metrics(folder / "metrics.jsonl")
+    ]
+    for folder in (one, other)
+  ]
+  for stage in ("autoencoder", "dit"):
+    trained = [
+      [n for n in each if n["stage"] == stage and "grad_norm" in n]
+      for each in lines
+    ]
+    assert trained[0] == trained[1]
+    assert [n["step"] for n in trained[0]] == [1, 2, 3, 4]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny):
+  """The folder of a run that nothing interrupted."""
+  folder = tmp_path_factory.mktemp("whole") / "run"
+  run = Run(tiny(), folder)
+  modes.train(run)
+  run.writer.close()
+  return folder
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+  return pathlib.Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+  "interrupts",
+  [
+    [("autoencoder", 3, "SIGTERM"), ("dit", 4, "SIGKILL")],
+    [("autoencoder", 4, "SIGKILL"), ("dit", 3, "SIGTERM")],
+  ],
+  ids=lambda found: "-".join(name for *_, name in found),
+)
+def test_interrupted_runs_end_like_the_others(whole, tmp_path, interrupts):
+  folder = tmp_path / "run"
+  for i, (stage, at, name) in enumerate(interrupts):
+    done = call(folder, interrupt=(stage, at, name))
+    code = 143 if name == "SIGTERM" else -signal.SIGKILL
+    assert done.returncode == code, done.stderr
+    if name == "SIGTERM":
+      assert f"{stage}: SIGTERM; saved step {at}" in done.stdout
+      assert (folder / stage / str(at)).is_dir()
+    if i:
+      assert "autoencoder: resumed at step" in done.stdout
+  done = call(folder)
+  assert done.returncode == 0, done.stderr
+  # A SIGTERM saves where it comes; after a kill the last checkpoint counts.
+  saved = at if name == "SIGTERM" else 2
+  assert f"{stage}: resumed at step {saved}" in done.stdout
+  assert_same_end(whole, folder)
+  for path in (whole / "samples").iterdir():
+    if path.suffix == ".mp4":
+      assert path.read_bytes() == (folder / "samples" / path.name).read_bytes()
+
+
+def test_a_finished_run_does_nothing_again(copy, tiny, capsys):
+  before = (copy / "metrics.jsonl").read_text()
+  config = tiny()
+  with config.unlocked():
+    config.stages = ("autoencoder", "dit")
+  run = Run(config, copy)
+  modes.train(run)
+  run.writer.close()
+  said = capsys.readouterr().out
+  assert said.count("already trained, 4 steps") == 2
+  assert (copy / "metrics.jsonl").read_text() == before
+
+
+def test_another_config_in_the_same_folder(copy, tiny, capsys):
+  """Weights that changed make the cached latents stale, and it says so."""
+  config = tiny({"autoencoder.schedule.until": "5 steps"})
+  run = Run(config, copy)
+  with pytest.raises(StaleCache, match=r"autoencoder: cached .* Delete that"):
+    try:
+      modes.train(run)
+    except StaleCache as error:
+      raise StaleCache(str(error).replace("\n", " ")) from error
+    finally:
+      run.writer.close()
+  assert "differs from this config" in capsys.readouterr().out
+
+
+def test_other_shapes_in_the_same_folder_are_named(copy, tiny):
+  run = Run(tiny({"autoencoder.model.width": 16}), copy)
+  with pytest.raises(ValueError, match=r"ema/ae/.*kernel"):
+    run.restored("autoencoder")
+
+
+def test_evaluate_after_training(copy, tiny, whole):
+  run = Run(tiny(), copy)
+  modes.MODES["eval"](run)
+  run.writer.close()
+  lines = [
+    line
+    for line in logs.read_metrics(copy / "metrics.jsonl")
+    if any(key.startswith("captions/") for key in line)
+  ]
+  assert len(lines) == 2
+  first, second = (
+    {k: v for k, v in n.items() if k not in CLOCK} for n in lines
+  )
+  assert first == second  # of the same weights, so the same numbers
+
+
+def test_sample_after_training(copy):
+  shutil.rmtree(copy / "samples")
+  done = call(copy, "--mode=sample", "--config.sample.clips=0")
+  assert done.returncode == 0, done.stderr
+  lines = (copy / "samples" / "samples.jsonl").read_text().splitlines()
+  assert len(lines) == 2
+  for line in lines:
+    for file in json.loads(line)["files"]:
+      assert (copy / "samples" / file).stat().st_size
+
+
+def test_sample_with_a_source(copy, tiny, whole):
+  """A task that starts from a file keeps its first frame's latents."""
+  given = next((whole / "samples").glob("000-*.mp4"))
+  config = tiny(
+    {"sample.task": "i2v", "sample.source": str(given), "sample.clips": 0}
+  )
+  run = Run(config, copy)
+  modes.MODES["sample"](run)
+  run.writer.close()
+  assert sorted((copy / "samples").glob("000-i2v-*.mp4"))
+
+
+def test_dryrun_allocates_and_writes_nothing(tiny, tmp_path, capsys):
+  folder = tmp_path / "run"
+  before = {id(x) for x in jax.live_arrays()}
+  modes.MODES["dryrun"](Run(tiny(), folder))
+  after = [x for x in jax.live_arrays() if id(x) not in before]
+  assert sum(x.size for x in after) < 1000
+  assert not folder.exists()
+  said = capsys.readouterr().out
+  for name in ("autoencoder", "dit"):
+    assert f"{name}: " in said
+  assert "GFLOPs per step" in said
+
+
+@pytest.mark.parametrize("mode", ["sample", "eval"])
+def test_modes_before_training_say_what_to_do(mode, tiny, tmp_path):
+  run = Run(tiny(), tmp_path / "run")
+  with pytest.raises(FileNotFoundError, match=r"[Tt]rain\s+first"):
+    modes.MODES[mode](run)
+
+
+def test_tasks_that_need_a_source_say_so(copy, tiny):
+  run = Run(tiny({"sample.task": "i2v"}), copy)
+  with pytest.raises(ValueError, match=r"set sample\.source"):
+    modes.MODES["sample"](run)

@@ -1,0 +1,190 @@
+"""The pipeline: any requests together, each as if it were alone."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from sora_jax.diffusion import guidance
+from sora_jax.sampling.pipeline import Request
+from sora_jax.sampling.tasks import TASKS, WITH_SOURCE
+
+CAPTION = "a red three moves left on a black background"
+VIDEO, WIDE = (5, 16, 16), (9, 8, 16)
+
+
+def clip(size=VIDEO, seed=0):
+  rng = np.random.default_rng(seed)
+  return rng.integers(0, 255, (*size, 3), np.uint8)
+
+
+def request(task="t2v", size=VIDEO, **changes):
+  if task == "t2i":
+    size = (1, *size[1:])
+  made = Request(CAPTION, size, task, seed=3)
+  if task in WITH_SOURCE:  # whose output has a frame more than is known
+    source = clip((9, *size[1:]))
+    made = dataclasses.replace(made, size=source.shape[:3], source=source)
+  return dataclasses.replace(made, **changes)
+
+
+@pytest.fixture(scope="module")
+def latents(model):
+  """The latents of requests, on weights that are nowhere zero."""
+  return functools.partial(model.pipeline.latents, model.params, model.frozen)
+
+
+def crowd():
+  """Other requests: of other sizes, tasks, and lengths of prompt."""
+  return [
+    request(size=WIDE, prompt="", seed=8),
+    request("t2i", seed=9),
+    request("i2v", prompt="a green eight", seed=10),
+    request(size=VIDEO, prompt="a red three", seed=11),
+  ]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_is_known_comes_back_bit_for_bit(model, latents, task):
+  asked = request(task)
+  size = model.pipeline._size(asked)
+  canvas = model.pipeline._canvas(model.frozen, asked, size)
+  (found,) = latents([asked])
+  mask = np.broadcast_to(canvas.mask[0] > 0, found.shape)
+  np.testing.assert_array_equal(found[mask], canvas.known[0][mask])
+  assert mask.any() == (task in WITH_SOURCE)
+  # What is not known was made, and of noise and not of zeros.
+  made = found[~mask]
+  assert np.isfinite(made).all() and made.std() > 0.1
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_request_is_the_same_alone_and_in_a_crowd(latents, task):
+  asked = request(task, size=WIDE) if task == "t2v" else request(task)
+  (alone,) = latents([asked])
+  *_, packed = latents([*crowd(), asked])
+  np.testing.assert_allclose(packed, alone, atol=1e-4)
+  first, *_ = latents([asked, *crowd()])
+  np.testing.assert_allclose(first, alone, atol=1e-4)
+
+
+def test_sizes_and_images_come_together(model):
+  asked = crowd()
+  videos = model.pipeline(model.params, model.frozen, asked)
+  assert [v.shape for v in videos] == [(*r.size, 3) for r in asked]
+  assert all(v.dtype == np.uint8 for v in videos)
+
+
+def test_seed_and_prompt_matter_and_nothing_else_is_random(latents):
+  (one,) = latents([request()])
+  (again,) = latents([request()])
+  np.testing.assert_array_equal(one, again)
+  for other in (request(seed=4), request(prompt="a green eight")):
+    (found,) = latents([other])
+    assert np.abs(found - one).max() > 1e-3
+
+
+def test_noise_belongs_to_the_seed_and_not_to_the_place(model):
+  """A solver that does nothing shows the noise; layout leaves every bit."""
+
+  def still(denoise, coefficients, xt, t, s, noise):
+    del denoise, coefficients, t, s, noise
+    return xt
+
+  pipeline = dataclasses.replace(model.pipeline, solver=still)
+
+  def noise(*requests):
+    return pipeline.latents(model.params, model.frozen, requests)
+
+  (alone,) = noise(request())
+  np.testing.assert_array_equal(noise(*crowd(), request())[-1], alone)
+  assert len(np.unique(alone)) == alone.size  # no number comes twice
+  assert abs(alone.mean()) < 0.2 and abs(alone.std() - 1) < 0.2
+  assert not (noise(request(seed=4))[0] == alone).any()
+  # A longer clip of the same seed begins alike.
+  (longer,) = noise(request(size=(9, 16, 16)))
+  np.testing.assert_array_equal(longer[:2], alone)
+
+
+def test_guidance_of_scale_one_is_none(model, latents):
+  def with_guidance(found):
+    pipeline = dataclasses.replace(model.pipeline, guidance=found)
+    return pipeline.latents(model.params, model.frozen, [request()])[0]
+
+  cfg = functools.partial(guidance.cfg, low=0.0, high=1.0)
+  none = with_guidance(guidance.none)
+  np.testing.assert_array_equal(
+    with_guidance(functools.partial(cfg, scale=1.0)), none
+  )
+  assert np.abs(with_guidance(functools.partial(cfg, scale=3.0)) - none).max()
+
+
+def test_more_rows_than_fit_in_one_call(model, latents):
+  """They are made in several calls of the same shape."""
+  many = [request(seed=i) for i in range(3 * model.pipeline.rows + 1)]
+  found = latents(many)
+  assert len(found) == len(many)
+  for i in (0, len(many) - 1):
+    np.testing.assert_allclose(found[i], latents([many[i]])[0], atol=1e-4)
+
+
+# Mistakes ---------------------------------------------------------------------
+
+
+def long_prompt(model):
+  return " ".join([CAPTION] * model.pipeline.max_text)
+
+
+MISTAKES = {
+  "unknown task": (
+    lambda model: request(task="t3v"),
+    r"'t3v'.*" + ".*".join(f"'{task}'" for task in sorted(TASKS)),
+  ),
+  "no source": (lambda model: request("i2v", source=None), r"sample\.source"),
+  "source of another size": (
+    lambda model: request("i2v", source=clip((5, 8, 16))),
+    r"1x2 latent cells, the output 2x2",
+  ),
+  "frames": (lambda model: request(size=(6, 16, 16)), r"6 frames; need 1 \+ 4"),
+  "pixels": (lambda model: request(size=(5, 12, 16)), r"12 pixels; need .* 8"),
+  "prompt": (
+    lambda model: request(prompt=long_prompt(model)),
+    r"tokens",
+  ),
+  "too many tokens": (
+    lambda model: request(size=(4 * 400 + 1, 16, 16)),
+    r"1604 tokens and a row holds",
+  ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_found_before_sampling(model, name, monkeypatch):
+  """And say what is wrong, even for the last of several requests."""
+  make, wanted = MISTAKES[name]
+
+  def never(*args):
+    raise AssertionError("the sampler ran")
+
+  monkeypatch.setattr(type(model.pipeline), "_sample", never)
+  with pytest.raises(ValueError, match=wanted):
+    model.pipeline(model.params, model.frozen, [request(), make(model)])
+
+
+def test_empty_requests(model):
+  with pytest.raises(ValueError, match="at least one prompt"):
+    model.pipeline(model.params, model.frozen, [])
+
+
+def test_a_shape_compiles_once(model, latents):
+  latents(crowd())
+  compiled = []
+  listen = lambda name, seconds, **_: compiled.append(name)  # noqa: E731
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    latents([request(seed=77), *crowd()])
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  assert not [name for name in compiled if "backend_compile" in name]

@@ -1,0 +1,280 @@
+"""Eight devices compute what one does, whatever the strategy and the mesh."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from sora_jax.run import Run
+from sora_jax.sharding import mesh as mesh_lib
+from sora_jax.sharding import rules
+from sora_jax.sharding.rules import STRATEGIES
+from sora_jax.utils import tree
+
+HERE = pathlib.Path(__file__)
+MESHES = (
+  {"data": 8, "fsdp": 1},
+  {"data": 1, "fsdp": 8},
+  {"data": 2, "fsdp": 4},
+)
+STAGES = ("autoencoder", "dit")
+STEPS = 3
+COMBINATIONS = [
+  (stage, strategy, mesh)
+  for stage in STAGES
+  for strategy in STRATEGIES
+  for mesh in MESHES
+]
+
+
+def name_of(value):
+  if isinstance(value, dict):
+    return "x".join(map(str, value.values()))
+  return str(value)
+
+
+def batch_of(run, stage):
+  """Random data in the shapes that the stage trains on."""
+  rng = np.random.default_rng(0)
+  shapes, _ = run.abstract_inputs(stage)
+  if stage == "autoencoder":
+    size = shapes["video"].shape
+    return {
+      "video": rng.integers(0, 255, size, np.uint8),
+      "mask": rng.random(size[:-1]) < 0.9,
+    }
+  rows, length = shapes["video_segments"].shape
+  words = shapes["text"].shape[1]
+  segments = np.repeat([[1, 2, 0]], rows, 0).repeat(length // 3 + 1, 1)
+  said = np.repeat([[1, 2, 0]], rows, 0).repeat(words // 3 + 1, 1)
+  positions = rng.integers(0, 2, (rows, length, 3))
+  return {
+    "video": rng.normal(size=shapes["video"].shape).astype(np.float32),
+    "video_positions": positions.astype(np.int32),
+    "video_segments": segments[:, :length].astype(np.int32),
+    "text": rng.integers(3, 250, (rows, words), np.int32),
+    "text_positions": np.zeros((rows, words, 3), np.int32),
+    "text_segments": said[:, :words].astype(np.int32),
+  }
+
+
+def train(config, stage_name):
+  """Losses of a few steps, the parameters after them, and the stage."""
+  import optax
+
+  from sora_jax import build
+  from sora_jax.training import loop
+
+  # Adam turns rounding of tiny gradients into whole steps; this shows them
+  # as they are, and its momentum is sharded like any other state.
+  build.optimizers = lambda section, player, steps_per_epoch: {
+    player: optax.sgd(0.05, momentum=0.9)
+  }
+  run = Run(config, pathlib.Path("unused"))
+  _, frozen = run.abstract_inputs(stage_name)
+  # The step needs no frozen parameters, and a state without them is simpler.
+  frozen = {} if stage_name == "dit" else frozen
+  batch = batch_of(run, stage_name)
+  stage = run.stage(stage_name, batch, frozen, epoch=1)
+  state, losses = stage.make(), []
+  for _ in range(STEPS):
+    state, metrics = stage.step(state, loop.put(batch, run.rows))
+    losses.append(float(metrics["loss"].compute()))
+  params = dict(tree.named(jax.device_get(state.params)))
+  placed = all(
+    x.sharding.is_equivalent_to(y.sharding, x.ndim)
+    for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(stage.abstract))
+  )
+  local = sum(x.addressable_shards[0].data.nbytes for x in _opt(state))
+  whole = sum(x.nbytes for x in _opt(state))
+  facts = {"losses": losses, "placed": placed, "local": local, "whole": whole}
+  return facts, params
+
+
+def _opt(state):
+  return jax.tree.leaves((state.params, state.ema, state.opt))
+
+
+def changes(strategy, mesh):
+  """A principal start would rest on eigenvectors, whose signs are free."""
+  sizes = {f"mesh.{axis}": size for axis, size in mesh.items()}
+  return {
+    "strategy": strategy,
+    "autoencoder.objective.start": "random",
+    **sizes,
+  }
+
+
+def main(folder):
+  """In the process with eight devices: every combination into a folder."""
+  import conftest
+
+  assert jax.device_count() == 8
+  for i, (stage, strategy, mesh) in enumerate(COMBINATIONS):
+    facts, params = train(conftest.tiny(changes(strategy, mesh)), stage)
+    np.savez(folder / f"{i}.npz", **params)
+    (folder / f"{i}.json").write_text(json.dumps(facts))
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+  """(facts, parameters) of every combination on eight devices."""
+  folder = tmp_path_factory.mktemp("eight")
+  count = "--xla_force_host_platform_device_count=8"
+  code = (
+    "import pathlib, sys; sys.path[:0] = sys.argv[1:3];"
+    "import sharding_test as t; t.main(pathlib.Path(sys.argv[3]))"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code, HERE.parent, HERE.parents[1], folder],
+    env={**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {count}"},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  return {
+    i: (
+      json.loads((folder / f"{i}.json").read_text()),
+      dict(np.load(folder / f"{i}.npz")),
+    )
+    for i in range(len(COMBINATIONS))
+  }
+
+
+@pytest.fixture(scope="module")
+def one(tiny):
+  """The same on this process's one device."""
+  assert jax.device_count() == 1
+  with pytest.MonkeyPatch.context() as patch:
+    from sora_jax import build
+
+    patch.setattr(build, "optimizers", build.optimizers)  # `train` sets it
+    mesh = {"data": 1, "fsdp": 1}
+    return {s: train(tiny(changes("fsdp", mesh)), s) for s in STAGES}
+
+
+@pytest.mark.parametrize(
+  "index",
+  range(len(COMBINATIONS)),
+  ids=["-".join(map(name_of, c)) for c in COMBINATIONS],
+)
+def test_eight_devices_learn_what_one_does(eight, one, index, tiny, tmp_path):
+  stage, strategy, mesh = COMBINATIONS[index]
+  (facts, params), (wanted, expected) = eight[index], one[stage]
+  np.testing.assert_allclose(facts["losses"], wanted["losses"], rtol=1e-5)
+  assert len(set(facts["losses"])) == STEPS  # it did learn
+  assert params.keys() == expected.keys()
+  for name in params:
+    np.testing.assert_allclose(
+      params[name], expected[name], atol=1e-5, err_msg=name
+    )
+  assert facts["placed"]
+  ways = mesh["fsdp"] if strategy == "fsdp" else 1
+  run = Run(tiny(), tmp_path)
+  # Parameters, their average, and the momentum.
+  assert facts["local"] == 3 * bytes_by_hand(run, stage, ways)
+  assert facts["whole"] == 3 * bytes_by_hand(run, stage, 1)
+
+
+def bytes_by_hand(run, stage, ways):
+  """Of one device: weights with an "embed" axis that divides are cut."""
+  objective = run.codec if stage == "autoencoder" else run.diffusion
+  batch, _ = run.abstract_inputs(stage)
+  boxed = jax.eval_shape(objective.init, jax.random.PRNGKey(0), batch)
+  total = 0
+  for box in jax.tree.leaves(boxed, is_leaf=lambda x: hasattr(x, "names")):
+    sizes = dict(zip(box.names, box.value.shape))
+    cut = ways if sizes.get("embed", 1) % ways == 0 else 1
+    total += box.value.size * box.value.dtype.itemsize // cut
+  return total
+
+
+# On shapes alone: sizes and devices that no test machine has ------------------
+
+
+def abstract_mesh(**sizes):
+  return jax.sharding.AbstractMesh(tuple(sizes.values()), tuple(sizes))
+
+
+@pytest.mark.parametrize("ways", [2, 8, 64])
+def test_fsdp_cuts_the_full_size_model(ways, tmp_path):
+  """Nearly all of DiT-B is cut: what stays whole is biases and norms."""
+  import functools
+
+  from configs import dit_b
+  from sora_jax import build
+  from sora_jax.estimate import _local_bytes
+  from sora_jax.sharding import state as state_lib
+  from sora_jax.training import step as step_lib
+
+  config = dit_b.get_config()
+  run = Run(config, tmp_path)
+  batch, _ = run.abstract_inputs("dit")
+  optimizers = build.optimizers(config.dit, "dit", 1)
+  initial = functools.partial(step_lib.initial, run.diffusion, optimizers)
+  mesh = abstract_mesh(data=1, fsdp=ways)
+  local = {}
+  for strategy in STRATEGIES:
+    _, abstract = state_lib.create(
+      initial,
+      (jax.random.PRNGKey(0), batch, {}),
+      mesh,
+      rules.pick(strategy, mesh.axis_names),
+    )
+    leaves = jax.tree.leaves((abstract.params, abstract.opt, abstract.ema))
+    local[strategy] = sum(map(_local_bytes, leaves))
+  assert local["replicated"] == sum(x.size * x.dtype.itemsize for x in leaves)
+  assert local["fsdp"] < local["replicated"] * (1 / ways + 0.01)
+
+
+def test_every_strategy_covers_every_axis():
+  for table in STRATEGIES.values():
+    assert set(table) == set(rules.AXES)
+
+
+# Mistakes ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  "axes, wanted",
+  [
+    ({"data": 3}, r"does not fit 1 devices: .* multiply to 1"),
+    ({"data": 2, "fsdp": -1}, r"does not fit 1 devices"),
+    ({"data": -1, "fsdp": -1}, r"at most one -1"),
+    ({"data": 0, "fsdp": -1}, r"does not fit"),
+  ],
+)
+def test_meshes_that_do_not_multiply(axes, wanted):
+  with pytest.raises(ValueError, match=wanted):
+    mesh_lib.make(axes)
+
+
+def test_what_is_left_is_filled_in():
+  assert dict(mesh_lib.make({"data": 1, "fsdp": -1}).shape) == {
+    "data": 1,
+    "fsdp": 1,
+  }
+
+
+def test_unknown_strategies_list_the_valid_ones():
+  with pytest.raises(ValueError, match=r"'fdsp'.*fsdp.*replicated"):
+    rules.pick("fdsp", ("data", "fsdp"))
+
+
+def test_a_missing_axis_is_named_with_the_fix():
+  with pytest.raises(ValueError, match=r"'fsdp'.*\('data',\) lacks: add"):
+    rules.pick("fsdp", ("data",))
+
+
+def test_rows_that_do_not_divide():
+  mesh = abstract_mesh(data=2, fsdp=4, model=3)
+  mesh_lib.check_rows(16, mesh, "dit.rows.rows")
+  with pytest.raises(
+    ValueError, match=r"dit.rows.rows is 12, .* over 8 .* multiple of 8"
+  ):
+    mesh_lib.check_rows(12, mesh, "dit.rows.rows")

@@ -1,0 +1,200 @@
+"""Every optimizer with every schedule; what decays, and what is a matrix."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from sora_jax.run import Run
+from sora_jax.training import optimizer
+
+OPTIONS = {
+  "adamw": {"b1": 0.9, "b2": 0.99, "weight_decay": 0.0},
+  "muon": {"b1": 0.9, "b2": 0.99, "weight_decay": 0.0},
+}
+STEPS = 40
+
+
+def make(name, schedule="constant", clip=1e9, rate=0.05, **options):
+  row = optimizer.OPTIMIZERS[name]
+  return optimizer.make(
+    lambda found: row(found, **(OPTIONS[name] | options)),
+    optimizer.SCHEDULES[schedule],
+    learning_rate=rate,
+    warmup=4,
+    clip=clip,
+    steps=STEPS,
+  )
+
+
+def weights(seed=0):
+  rng = np.random.default_rng(seed)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+  return {
+    "blocks": {
+      "attention": {"qkv": {"kernel": draw(2, 4, 6), "bias": draw(2, 6)}},
+      "mlp": {"up": {"kernel": draw(2, 4, 8), "bias": draw(2, 8)}},
+    },
+    "patch": {"kernel": draw(3, 4), "bias": draw(4)},
+    "norm": {"scale": draw(4)},
+    "embedding": draw(5, 4),
+  }
+
+
+def test_the_table_of_options_is_whole():
+  assert set(OPTIONS) == set(optimizer.OPTIMIZERS)
+
+
+@pytest.mark.parametrize(
+  "name, schedule",
+  itertools.product(optimizer.OPTIMIZERS, optimizer.SCHEDULES),
+)
+def test_every_pair_goes_down_a_bowl(name, schedule):
+  rule, params = make(name, schedule), weights()
+
+  def loss(p):
+    return sum(jnp.square(x).sum() for x in jax.tree.leaves(p))
+
+  @jax.jit
+  def step(params, state):
+    updates, state = rule.update(jax.grad(loss)(params), state, params)
+    return optax.apply_updates(params, updates), state
+
+  state, before = rule.init(params), loss(params)
+  for _ in range(STEPS):
+    params, state = step(params, state)
+  assert loss(params) < 0.5 * before
+
+
+@pytest.mark.parametrize("name", optimizer.SCHEDULES)
+def test_schedules_warm_up_to_their_peak(name):
+  rate = optimizer.SCHEDULES[name](0.3, 4, STEPS)
+  rates = np.array([float(rate(n)) for n in range(STEPS + 1)])
+  np.testing.assert_allclose(rates[:5], np.linspace(0, 0.3, 5), rtol=1e-5)
+  assert rates.max() <= 0.3 * (1 + 1e-6)
+  ends = {"constant": 0.3, "cosine": 0.02 * 0.3, "trapezoid": 0.0}
+  assert rates[-1] == pytest.approx(ends[name], abs=1e-6)
+  assert (np.diff(rates[5:]) <= 1e-8).all()
+
+
+@pytest.mark.parametrize("name", optimizer.OPTIMIZERS)
+def test_only_kernels_decay(name):
+  """With no gradient, decay is all that moves anything."""
+  rule, params = make(name, weight_decay=0.1), weights()
+  state = rule.init(params)
+  nothing = jax.tree.map(jnp.zeros_like, params)
+  updates = None
+  for _ in range(6):  # past the warm-up
+    updates, state = rule.update(nothing, state, params)
+  for path, moved in jax.tree_util.tree_leaves_with_path(updates):
+    if "kernel" in jax.tree_util.keystr(path):
+      assert (np.asarray(moved) != 0).all()
+    else:
+      assert (np.asarray(moved) == 0).all()
+  kernel = params["patch"]["kernel"]
+  np.testing.assert_allclose(
+    updates["patch"]["kernel"], -0.05 * 0.1 * kernel, rtol=1e-5
+  )
+
+
+def test_muon_takes_scanned_kernels_as_a_batch_of_matrices():
+  """Two layers in one array move as they would on their own."""
+  rng = np.random.default_rng(1)
+  kernels = jnp.asarray(rng.normal(size=(2, 4, 6)), jnp.float32)
+  grads = jnp.asarray(rng.normal(size=(2, 4, 6)), jnp.float32)
+  grads = grads * jnp.array([1.0, 30.0])[:, None, None]  # a scale each
+
+  def run(kernel, grad):
+    params = {"mlp": {"up": {"kernel": kernel}}}
+    rule = make("muon")
+    state = rule.init(params)
+    for _ in range(6):
+      updates, state = rule.update(
+        {"mlp": {"up": {"kernel": grad}}}, state, params
+      )
+    return np.asarray(updates["mlp"]["up"]["kernel"])
+
+  together = run(kernels, grads)
+  for i in range(2):
+    np.testing.assert_allclose(
+      together[i], run(kernels[i], grads[i]), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_muon_orthogonalises_matrices_and_leaves_the_rest_to_adam():
+  params = weights()
+  rng = np.random.default_rng(2)
+  grads = jax.tree.map(
+    lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), params
+  )
+
+  def updates(rule):
+    state = rule.init(params)
+    for _ in range(6):
+      moved, state = rule.update(grads, state, params)
+    return moved
+
+  muon = updates(make("muon"))
+  adam = updates(optax.nadamw(0.05, b1=0.9, b2=0.99, weight_decay=0.0))
+  for name in ("up", "qkv"):
+    parent = "mlp" if name == "up" else "attention"
+    for tree, least, most in ((muon, 1, 2), (grads, 2, 100)):
+      matrix = np.asarray(tree["blocks"][parent][name]["kernel"][0])
+      values = np.linalg.svd(matrix, compute_uv=False)
+      assert least <= values.max() / values.min() < most
+  for name in ("patch", "norm", "embedding"):
+    for one, other in zip(
+      jax.tree.leaves(muon[name]), jax.tree.leaves(adam[name])
+    ):
+      np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_gradients_are_clipped_by_their_common_norm():
+  rule = optimizer.make(
+    optax.sgd,
+    optimizer.SCHEDULES["constant"],
+    learning_rate=1.0,
+    warmup=0,
+    clip=1.0,
+    steps=STEPS,
+  )
+  params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
+  state = rule.init(params)
+  grads = {"a": jnp.array([30.0]), "b": jnp.array([40.0])}
+  updates, _ = rule.update(grads, state, params)
+  np.testing.assert_allclose(updates["a"], [-0.6], rtol=1e-5)
+  np.testing.assert_allclose(updates["b"], [-0.8], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "name, stage",
+  itertools.product(optimizer.OPTIMIZERS, ("autoencoder", "dit")),
+)
+def test_every_optimizer_fits_the_models(tiny, name, stage, tmp_path):
+  """Whose parameters are boxed at first, and bare in the step."""
+  run = Run(tiny({f"{stage}.optimizer.name": name}), tmp_path)
+  batch, frozen = run.abstract_inputs(stage)
+  made = run.stage(stage, batch, frozen, epoch=1)
+  after, _ = jax.eval_shape(made.step, made.abstract, batch)
+  assert jax.tree.structure(after) == jax.tree.structure(made.abstract)
+
+
+def test_muon_takes_hidden_matrices_by_their_whole_name():
+  """linear_out, dec_out and the like of the autoencoder are no hidden ones."""
+  kernel = jnp.ones((4, 4))
+  params = {name: {"kernel": kernel} for name in ("out", "linear_out", "upper")}
+  state = make("muon").init(params)
+  moments = {
+    path
+    for path, x in jax.tree_util.tree_leaves_with_path(state)
+    if x.shape == kernel.shape
+  }
+  count = {
+    name: sum(f"'{name}'" in jax.tree_util.keystr(p) for p in moments)
+    for name in params
+  }
+  # Adam keeps two moments of each number, Muon one.
+  assert count == {"out": 1, "linear_out": 2, "upper": 2}
