@@ -18,21 +18,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     # Tokens that span eight frames learn motion early.
     c.autoencoder.model.update(
-      compression=(8, 8, 8), channels=96, width=96, depth=2, logvar=-8.0
+      compression=(8, 8, 8), channels=64, width=96, depth=2, logvar=-8.0
     )
     c.autoencoder.optimizer.update(schedule="trapezoid", learning_rate=5e-4)
     c.autoencoder.update(size=(9, 32, 32), batch=32)
     c.autoencoder.schedule.update(until="400 steps", evaluate="never")
     c.autoencoder.evaluators.reconstruction.clips = 128
 
-    c.dit.model.update(width=192, depth=6, heads=3, mlp=768)
+    c.dit.model.update(width=128, depth=4, heads=2, mlp=512)
     c.dit.model.text.update(width=128, depth=1, heads=2)
     # One clip a row: with clips of one size, packing has nothing to gain.
-    c.dit.rows.update(rows=64, length=32, text=12, clips=1, bins=1)
+    c.dit.rows.update(rows=32, length=32, text=12, clips=1, bins=1)
     c.dit.frames = 2
     c.dit.process.target = "x0"
     c.dit.weight = {"name": "velocity", "floor": 0.2}
-    c.dit.shift.base_tokens = 32
+    c.dit.shift.base_tokens = 8
     c.dit.mixture = {
       "clip": 0.8,
       "first_frame": 0.1,
@@ -45,7 +45,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       schedule="trapezoid", learning_rate=1e-3, warmup=200
     )
     c.dit.ema = 0.998
-    c.dit.schedule.update(until="2500 steps", evaluate="never")
+    c.dit.schedule.update(until="4000 steps", evaluate="never")
     c.dit.evaluators.continuation.clips = 64
 
     c.sample.update(

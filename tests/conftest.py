@@ -30,14 +30,6 @@ def pytest_configure(config):
   os.environ["PYTHONPATH"] = os.pathsep.join(paths)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-  """A file's tests share a worker, and so its fixtures, unless they say."""
-  for item in items:
-    if not item.get_closest_marker("xdist_group"):
-      item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 def tiny(changes=None):
   """configs/dit_b.py:tiny with {dotted key: value} changed."""
   from configs import dit_b

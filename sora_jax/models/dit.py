@@ -32,12 +32,11 @@ class Block(nn.Module):
   heads: int
   mlp: int
   attention: str
-  rope_base: float
   dtype: Any
 
   @nn.compact
-  def __call__(self, x, by_level, level, positions, segments):
-    """x [R, L, D], by_level [R, K, D], level and segments [R, L].
+  def __call__(self, x, by_level, level, place):
+    """x [R, L, D], by_level [R, K, D], level [R, L].
 
     Returns (x, None): the (carry, output) form that nn.scan wants.
     """
@@ -54,10 +53,10 @@ class Block(nn.Module):
       modulation, 6, axis=-1
     )
     attend = layers.Attention(
-      self.heads, self.attention, self.rope_base, self.dtype, name="attention"
+      self.heads, self.attention, self.dtype, name="attention"
     )
     h = layers.layer_norm(x) * (1 + scale1) + shift1
-    x = x + gate1 * attend(h, positions, segments)
+    x = x + gate1 * attend(h, place)
     h = layers.layer_norm(x) * (1 + scale2) + shift2
     return x + gate2 * layers.Mlp(self.mlp, self.dtype, name="mlp")(h), None
 
@@ -120,10 +119,14 @@ class DiT(nn.Module):
       packed.levels
     )  # [R, K, D]
 
-    x = self._blocks(x, by_level, *joined)
+    level, positions, segments = joined
+    place = layers.place(
+      positions, segments, self.width, self.heads, self.rope_base
+    )
+    x = self._blocks(x, by_level, level, place)
     return self._head(x[:, :length], by_level, video.level)
 
-  def _blocks(self, x, by_level, level, positions, segments):
+  def _blocks(self, x, by_level, level, place):
     block = Block
     if REMAT[self.remat] is not None:
       block = nn.remat(
@@ -133,10 +136,9 @@ class DiT(nn.Module):
       heads=self.heads,
       mlp=self.mlp,
       attention=self.attention,
-      rope_base=self.rope_base,
       dtype=self.dtype,
     )
-    rest = (by_level, level, positions, segments)
+    rest = (by_level, level, place)
     if self.scan:
       stack = nn.scan(
         block,

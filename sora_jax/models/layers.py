@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from sora_jax.models import rope
 from sora_jax.models.attention import ATTENTION
@@ -79,26 +80,47 @@ def layer_norm(x: Array) -> Array:
   return f.astype(x.dtype)
 
 
+@struct.dataclass
+class Place:
+  """Where tokens are, as attention needs it; the same for all blocks.
+
+  Attributes:
+    positions: int32 [R, L, 3].
+    segments: int32 [R, L].
+    rotation: float32 [2, R, L, head_dim / 2], from `rope.table`.
+  """
+
+  positions: Array
+  segments: Array
+  rotation: Array
+
+
+def place(
+  positions: Array, segments: Array, width: int, heads: int, base: float
+) -> Place:
+  """The `Place` of tokens for heads of width / heads numbers."""
+  if width % heads:
+    raise ValueError(f"width {width} is no multiple of {heads} heads")
+  rotation = rope.table(positions, width // heads, base)
+  return Place(positions, segments, rotation)
+
+
 class Attention(nn.Module):
   """Multi-head self-attention with QK-norm and 3-axis rotary positions."""
 
   heads: int
   kind: str
-  rope_base: float
   dtype: Any
 
   @nn.compact
-  def __call__(self, x: Array, positions: Array, segments: Array) -> Array:
+  def __call__(self, x: Array, place: Place) -> Array:
     width = x.shape[-1]
-    if width % self.heads:
-      raise ValueError(f"width {width} is no multiple of {self.heads} heads")
     qkv = Dense(3 * width, ("embed", "heads"), dtype=self.dtype, name="qkv")(x)
     qkv = qkv.reshape(*x.shape[:2], 3, self.heads, width // self.heads)
     q, k, v = (qkv[:, :, i] for i in range(3))  # [R, L, N, K] each
     q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
-    angle = rope.angles(positions, width // self.heads, self.rope_base)
-    q, k = rope.rotate(q, angle), rope.rotate(k, angle)
-    out = ATTENTION[self.kind](q, k, v, segments, positions)
+    q, k = rope.rotate(q, place.rotation), rope.rotate(k, place.rotation)
+    out = ATTENTION[self.kind](q, k, v, place.segments, place.positions)
     out = out.reshape(x.shape)
     return Dense(width, ("heads", "embed"), dtype=self.dtype, name="out")(out)
 

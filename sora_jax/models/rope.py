@@ -26,9 +26,19 @@ def angles(positions: Array, head_dim: int, base: float) -> Array:
   return jnp.concatenate(parts, axis=-1)
 
 
-def rotate(x: Array, angle: Array) -> Array:
-  """Rotates x [R, L, N, head_dim] by angle [R, L, head_dim / 2], in float32."""
-  cos, sin = jnp.cos(angle)[:, :, None], jnp.sin(angle)[:, :, None]
+def table(positions: Array, head_dim: int, base: float) -> Array:
+  """Cosines and sines float32 [2, R, L, head_dim / 2] of `angles`.
+
+  Computed once for all blocks: XLA would otherwise fuse the trigonometry into
+  every use of it, for each head, forwards and backwards.
+  """
+  angle = angles(positions, head_dim, base)
+  return jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+
+
+def rotate(x: Array, rotation: Array) -> Array:
+  """Rotates x [R, L, N, head_dim] by a `table`, in float32."""
+  cos, sin = rotation[:, :, :, None]
   a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   out = jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
   return out.astype(x.dtype)

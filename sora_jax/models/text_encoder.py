@@ -17,15 +17,14 @@ class TextBlock(nn.Module):
   heads: int
   mlp: int
   attention: str
-  rope_base: float
   dtype: Any
 
   @nn.compact
-  def __call__(self, x: Array, positions: Array, segments: Array) -> Array:
+  def __call__(self, x: Array, place: layers.Place) -> Array:
     attend = layers.Attention(
-      self.heads, self.attention, self.rope_base, self.dtype, name="attention"
+      self.heads, self.attention, self.dtype, name="attention"
     )
-    x = x + attend(layers.RMSNorm("embed")(x), positions, segments)
+    x = x + attend(layers.RMSNorm("embed")(x), place)
     perceptron = layers.Mlp(self.mlp, self.dtype, name="mlp")
     return x + perceptron(layers.RMSNorm("embed")(x))
 
@@ -62,13 +61,15 @@ class TextEncoder(nn.Module):
       (self.vocab_size, self.width),
     )
     x = jnp.take(table, ids, axis=0).astype(self.dtype)  # [R, S, D]
+    place = layers.place(
+      positions, segments, self.width, self.heads, self.rope_base
+    )
     for i in range(self.depth):
       x = TextBlock(
         self.heads,
         4 * self.width,
         self.attention,
-        self.rope_base,
         self.dtype,
         name=f"block_{i}",
-      )(x, positions, segments)
+      )(x, place)
     return layers.RMSNorm("embed", name="norm")(x)

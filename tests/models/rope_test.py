@@ -11,7 +11,7 @@ HEAD, BASE = 16, 100.0
 
 
 def rotated(x, positions):
-  return rope.rotate(x, rope.angles(positions, x.shape[-1], BASE))
+  return rope.rotate(x, rope.table(positions, x.shape[-1], BASE))
 
 
 def vectors():

@@ -14,6 +14,7 @@ from sora_jax.run import Run
 from sora_jax.sharding import mesh as mesh_lib
 from sora_jax.sharding import rules
 from sora_jax.sharding.rules import STRATEGIES
+from sora_jax.types import Clip
 from sora_jax.utils import tree
 
 HERE = pathlib.Path(__file__)
@@ -63,7 +64,7 @@ def batch_of(run, stage):
   }
 
 
-def train(config, stage_name):
+def train(config, stage_name, judged):
   """Losses of a few steps, the parameters after them, and the stage."""
   import optax
 
@@ -93,7 +94,32 @@ def train(config, stage_name):
   local = sum(x.addressable_shards[0].data.nbytes for x in _opt(state))
   whole = sum(x.nbytes for x in _opt(state))
   facts = {"losses": losses, "placed": placed, "local": local, "whole": whole}
+  if judged:
+    facts["judged"] = judge(run, stage_name, state, batch)
   return facts, params
+
+
+def judge(run, stage, state, batch):
+  """What an evaluator of the stage says of the state as it is placed."""
+  from sora_jax.evaluators.context import Context
+  from sora_jax.evaluators.fixed_times import FixedTimes
+  from sora_jax.evaluators.reconstruction import Reconstruction
+
+  clips = []
+  if stage == "autoencoder":
+    clips = [Clip(v, 8.0, "", str(i)) for i, v in enumerate(batch["video"][:2])]
+  context = Context(
+    stage=stage,
+    workdir=run.workdir,
+    writer=None,
+    autoencoder=run.codec,
+    clips=clips,
+    diffusion=run.diffusion,
+    batch=batch,
+  )
+  if stage == "autoencoder":
+    return dict(Reconstruction(context, 2, False).run(state))
+  return dict(FixedTimes(context, 2).run(state))
 
 
 def _opt(state):
@@ -116,7 +142,9 @@ def main(folder):
 
   assert jax.device_count() == 8
   for i, (stage, strategy, mesh) in enumerate(COMBINATIONS):
-    facts, params = train(conftest.tiny(changes(strategy, mesh)), stage)
+    facts, params = train(
+      conftest.tiny(changes(strategy, mesh)), stage, judged=mesh == MESHES[-1]
+    )
     np.savez(folder / f"{i}.npz", **params)
     (folder / f"{i}.json").write_text(json.dumps(facts))
 
@@ -155,7 +183,9 @@ def one(tiny):
 
     patch.setattr(build, "optimizers", build.optimizers)  # `train` sets it
     mesh = {"data": 1, "fsdp": 1}
-    return {s: train(tiny(changes("fsdp", mesh)), s) for s in STAGES}
+    return {
+      s: train(tiny(changes("fsdp", mesh)), s, judged=True) for s in STAGES
+    }
 
 
 @pytest.mark.parametrize(
@@ -173,6 +203,8 @@ def test_eight_devices_learn_what_one_does(eight, one, index, tiny, tmp_path):
     np.testing.assert_allclose(
       params[name], expected[name], atol=1e-5, err_msg=name
     )
+  if "judged" in facts:
+    assert facts["judged"] == pytest.approx(wanted["judged"], rel=1e-3)
   assert facts["placed"]
   ways = mesh["fsdp"] if strategy == "fsdp" else 1
   run = Run(tiny(), tmp_path)

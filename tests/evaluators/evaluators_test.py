@@ -1,0 +1,190 @@
+"""Every evaluator on a tiny model, and the numbers that a pencil can check."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from sora_jax import build
+from sora_jax.data import loader
+from sora_jax.data.latents import Item
+from sora_jax.evaluators import (
+  EVALUATORS,
+  captions,
+  context,
+  continuation,
+  metrics,
+  reconstruction,
+)
+from sora_jax.types import Clip
+from sora_jax.utils import logs
+
+
+@pytest.fixture(scope="module")
+def contexts(model, tmp_path_factory):
+  """A context for each stage, with clips of the digits set."""
+  run, folder = model.run, tmp_path_factory.mktemp("evaluators")
+  clips = run.clips("test")
+  first = [clip for clip in clips if clip is not None][:4]
+  items = [
+    Item(model.pipeline.encode(model.frozen, c.video)[0], c.text, c.key)
+    for c in first
+  ]
+  words = run.tokenizer()
+  sequences = [
+    loader.tokens(i, run.config.dit.patch, words, run.config.text.max_tokens)
+    for i in items
+  ]
+  plain = context.Context(
+    stage="autoencoder",
+    workdir=folder,
+    writer=logs.MetricWriter(folder),
+    autoencoder=run.codec,
+    clips=clips,
+  )
+  return {
+    "autoencoder": plain,
+    "dit": dataclasses.replace(
+      plain,
+      stage="dit",
+      diffusion=run.diffusion,
+      pipeline=model.pipeline,
+      batch=loader.rows_of(sequences, build.rows(run.config)),
+    ),
+  }
+
+
+def options_of(tiny, name):
+  """(stage, options) of the first use of an evaluator in the tiny config."""
+  config = tiny().to_dict()
+  for stage in ("autoencoder", "dit"):
+    for section in config[stage]["evaluators"].values():
+      if section["name"] == name:
+        return stage, {k: v for k, v in section.items() if k != "name"}
+  raise AssertionError(f"configs/dit_b.py shows no use of {name!r}")
+
+
+@pytest.mark.parametrize("name", EVALUATORS)
+def test_every_evaluator_yields_finite_numbers(name, tiny, model, contexts):
+  stage, options = options_of(tiny, name)
+  if "clips" in options:
+    options["clips"] = 6  # some of which move
+  evaluator = EVALUATORS[name](context=contexts[stage], **options)
+  state = model.autoencoder if stage == "autoencoder" else model.state
+  found = list(evaluator.run(state))
+  assert found
+  names = [key for key, _ in found]
+  assert len(set(names)) == len(names)
+  for key, value in found:
+    assert isinstance(value, float) and math.isfinite(value), key
+  again = list(evaluator.run(state))
+  assert again == found  # the noise is fixed
+
+
+# By hand ----------------------------------------------------------------------
+
+
+def test_box_by_hand():
+  """Two cells of 2 x 2 pixels: their means, rounded."""
+  frame = np.array(
+    [[0, 4, 10, 10], [8, 12, 10, 11]], np.uint8
+  )  # means 6 and 10.25
+  video = np.stack([frame, 2 * frame])[..., None].repeat(3, axis=-1)
+  video[..., 1] = 7
+  wanted = np.array([[6, 6, 10, 10]] * 2)
+  found = reconstruction.box(video, 2, 2)
+  np.testing.assert_array_equal(found[0, ..., 0], wanted)
+  # Means 12 and 20.5, which rounds to the even number.
+  np.testing.assert_array_equal(found[1, 0, :, 2], [12, 12, 20, 20])
+  np.testing.assert_array_equal(found[..., 1], 7)
+  assert found.shape == video.shape and found.dtype == np.uint8
+
+
+def test_the_box_baseline_is_what_reconstruction_reports(model, contexts):
+  made = contexts["autoencoder"]
+  evaluator = reconstruction.Reconstruction(made, 3, False)
+  found = dict(evaluator.run(model.autoencoder))
+  _, height, width = model.run.codec.model.compression
+  boxes = [
+    metrics.psnr(reconstruction.box(c.video, height, width), c.video)
+    for c in made.first(3)
+  ]
+  (key,) = (key for key in found if key.endswith("psnr_box"))
+  assert found[key] == pytest.approx(np.mean(boxes))
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 257])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_shuffled_moves_every_element(count, seed):
+  order = captions.shuffled(count, seed)
+  assert sorted(order) == list(range(count))
+  assert (order != np.arange(count)).all()
+
+
+def test_shuffled_depends_on_the_seed():
+  orders = {tuple(captions.shuffled(20, seed)) for seed in range(5)}
+  assert len(orders) == 5
+  np.testing.assert_array_equal(
+    captions.shuffled(20, 0), captions.shuffled(20, 0)
+  )
+
+
+def test_continuation_yields_its_dumb_baseline_by_hand(model, contexts):
+  made = contexts["dit"]
+  evaluator = continuation.Continuation(made, 6, seed=0)
+  found = dict(evaluator.run(model.state))
+  moving = [c for c in made.first(6) if continuation.moves(c)]
+  assert moving
+  scores = [
+    metrics.psnr(
+      np.broadcast_to(c.video[:1], c.video[1:].shape).copy(), c.video[1:]
+    )
+    for c in moving
+  ]
+  wanted = found["first frame repeated/psnr"]
+  assert wanted == pytest.approx(np.mean(scores))
+
+
+def test_still_clips_and_images_are_passed_over(model, contexts):
+  still = [
+    Clip(np.full((t, 16, 16, 3), 9, np.uint8), 8.0, "a", str(t)) for t in (1, 5)
+  ]
+  made = dataclasses.replace(contexts["dit"], clips=still)
+  evaluator = continuation.Continuation(made, 2, seed=0)
+  assert list(evaluator.run(model.state)) == []
+
+
+def test_fixed_times_averages_its_levels(model, contexts):
+  name = "fixed_times"
+  evaluator = EVALUATORS[name](context=contexts["dit"], times=4)
+  found = dict(evaluator.run(model.state))
+  levels = [v for k, v in found.items() if not k.startswith("mean")]
+  assert len(levels) == 4
+  assert found["mean/error"] == pytest.approx(np.mean(levels))
+
+
+# Clips ------------------------------------------------------------------------
+
+
+def test_first_passes_over_what_cannot_be_decoded(contexts):
+  one, two = (
+    Clip(np.zeros((1, 8, 8, 3), np.uint8), 8.0, "", key) for key in "ab"
+  )
+  made = dataclasses.replace(
+    contexts["autoencoder"], clips=[None, one, None, two]
+  )
+  assert made.first(2) == [one, two]
+  with pytest.raises(ValueError, match=r"3 clips asked for.* has 2: lower"):
+    made.first(3)
+
+
+def test_one_clip_of_each_origin(contexts):
+  clips = [
+    Clip(np.zeros((1, 8, 8, 3), np.uint8), 8.0, "", key)
+    for key in ("a.mp4@0.000", "a.mp4@2.000", "b.mp4@0.000", "c")
+  ]
+  made = dataclasses.replace(contexts["autoencoder"], clips=clips)
+  assert made.first(0) == clips
+  apart = made.first(0, apart=True)
+  assert [c.origin for c in apart] == ["a.mp4", "b.mp4", "c"]
