@@ -17,8 +17,8 @@ setuptools.setup(
     "dm-pix",
     "flax>=0.12",
     "grain>=0.2.18",
+    "importlib-resources",  # tensorflow-datasets needs it and does not say
     "jax>=0.10",
-    "matplotlib",
     "ml-collections",
     "numpy",
     "optax>=0.2.8",

@@ -7,8 +7,9 @@ Another run uses it with --config.autoencoder.checkpoint=WORKDIR/autoencoder.
 
 from __future__ import annotations
 
-from configs import common, dit_b
 from ml_collections import ConfigDict
+
+from configs import common, dit_b
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

@@ -41,9 +41,7 @@ def shrink(config: ConfigDict) -> None:
     config.text.update(vocab_size=300, max_tokens=64)
     config.dit.model.update(width=16, depth=2, heads=2, mlp=32)
     config.dit.model.text.update(width=16, depth=1, heads=2)
-    config.dit.rows.update(
-      rows=8, length=2 * tokens, text=128, clips=2
-    )
+    config.dit.rows.update(rows=8, length=2 * tokens, text=128, clips=2)
     config.sample.update(
       size=(frames, height, width), steps=2, rows=2, clips=2, decode_batch=2
     )

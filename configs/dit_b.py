@@ -10,8 +10,9 @@ file with `:tiny` behind it runs in seconds.
 
 from __future__ import annotations
 
-from configs import common
 from ml_collections import ConfigDict
+
+from configs import common
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

@@ -1,12 +1,13 @@
 """DiT-S on captioned moving digits: `dit_b` at another size.
 
-  python -m sora_jax.main --config=configs/dit_s.py
+python -m sora_jax.main --config=configs/dit_s.py
 """
 
 from __future__ import annotations
 
-from configs import common, dit_b
 from ml_collections import ConfigDict
+
+from configs import common, dit_b
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

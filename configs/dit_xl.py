@@ -1,12 +1,13 @@
 """DiT-XL on captioned moving digits: `dit_b` at another size.
 
-  python -m sora_jax.main --config=configs/dit_xl.py
+python -m sora_jax.main --config=configs/dit_xl.py
 """
 
 from __future__ import annotations
 
-from configs import common, dit_b
 from ml_collections import ConfigDict
+
+from configs import common, dit_b
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

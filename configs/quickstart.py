@@ -1,12 +1,13 @@
 """From nothing to captioned video in minutes on two cores.
 
-  python -m sora_jax.main --config=configs/quickstart.py
+python -m sora_jax.main --config=configs/quickstart.py
 """
 
 from __future__ import annotations
 
-from configs import common, dit_b
 from ml_collections import ConfigDict
+
+from configs import common, dit_b
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -25,7 +26,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.autoencoder.schedule.update(until="400 steps", evaluate="never")
     c.autoencoder.evaluators.reconstruction.clips = 128
 
-    c.dit.model.update(width=128, depth=4, heads=2, mlp=512)
+    c.dit.model.update(width=128, depth=4, heads=2, mlp=512, remat="dots")
     c.dit.model.text.update(width=128, depth=1, heads=2)
     # One clip a row: with clips of one size, packing has nothing to gain.
     c.dit.rows.update(rows=32, length=32, text=12, clips=1, bins=1)
@@ -41,11 +42,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "mask": 0.02,
       "frames": 0.04,
     }
-    c.dit.optimizer.update(
-      schedule="trapezoid", learning_rate=1e-3, warmup=200
-    )
+    c.dit.optimizer.update(schedule="trapezoid", learning_rate=1e-3, warmup=200)
     c.dit.ema = 0.998
-    c.dit.schedule.update(until="4000 steps", evaluate="never")
+    c.dit.schedule.update(until="3300 steps", evaluate="never")
     c.dit.evaluators.continuation.clips = 64
 
     c.sample.update(

@@ -9,8 +9,9 @@ encoded video. The rest is as in `video_folder`.
 
 from __future__ import annotations
 
-from configs import common, video_folder
 from ml_collections import ConfigDict
+
+from configs import common, video_folder
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

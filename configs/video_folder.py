@@ -11,8 +11,9 @@ more data and an accelerator raise `tokens`, the model and the rows.
 
 from __future__ import annotations
 
-from configs import common, dit_b
 from ml_collections import ConfigDict
+
+from configs import common, dit_b
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -55,7 +56,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.dit.evaluators.grid.clips = 0
     c.dit.evaluators.continuation.clips = 0
 
-    c.sample.update(
-      prompts=(), clips=64, steps=50, rows=4, size=(17, 128, 128)
-    )
+    c.sample.update(prompts=(), clips=64, steps=50, rows=4, size=(17, 128, 128))
   return common.finish(c, arg)

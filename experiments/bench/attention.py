@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app
+
 from sora_jax.models.attention import ATTENTION
 from sora_jax.utils import logs
 

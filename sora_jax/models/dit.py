@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -94,6 +95,12 @@ class DiT(nn.Module):
   def __call__(self, packed: Packed) -> Array:
     """Prediction float32 [R, L, P] for the tokens of the video stream."""
     video, text = packed.streams["video"], packed.streams["text"]
+    for stream in (video, text):
+      chex.assert_equal_shape(
+        [stream.segments, stream.level, stream.positions[..., 0]]
+      )
+    chex.assert_shape(video.tokens, (*video.segments.shape, self.patch_size))
+    chex.assert_equal_shape([text.tokens, text.segments])
     length = video.tokens.shape[1]
 
     x = layers.Dense(

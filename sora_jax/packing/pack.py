@@ -75,7 +75,7 @@ def plan(
           f"clip {i} has {size}{what} tokens and a row holds {limit}: raise "
           "the row length in `rows`, or ask for a shorter or smaller clip"
         )
-    for r, (tokens, text, count) in enumerate(used):
+    for r, (tokens, text, count) in enumerate(used):  # noqa: B007
       fits = tokens + n <= row and text + m <= riders_row
       if fits and count < most:
         break

@@ -14,7 +14,7 @@ def random_lengths(seed):
 
 
 def plan(lengths, most=99):
-  """The first layout, with captions of one token that never stand in the way."""
+  """The first layout, with captions too short to stand in the way."""
   return pack.plan(lengths, ROW, most, [1] * len(lengths), 99)[0]
 
 
@@ -87,5 +87,5 @@ def test_long_captions_open_a_row():
   lengths, riders = [2, 2, 2, 2], [6, 6, 6, 6]
   assert pack.plan(lengths, ROW, 9, riders, 24)[0].rows == 1
   assert pack.plan(lengths, ROW, 9, riders, 12)[0].rows == 2
-  with pytest.raises(ValueError, match="clip 0 has 6 text tokens .* 5"):
+  with pytest.raises(ValueError, match=r"clip 0 has 6 text tokens .* 5"):
     pack.plan(lengths, ROW, 9, riders, 5)

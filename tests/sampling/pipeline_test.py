@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sora_jax.diffusion import guidance
+from sora_jax.packing import patchify
 from sora_jax.sampling.pipeline import Request
 from sora_jax.sampling.tasks import TASKS, WITH_SOURCE
 
@@ -58,6 +59,35 @@ def test_what_is_known_comes_back_bit_for_bit(model, latents, task):
   # What is not known was made, and of noise and not of zeros.
   made = found[~mask]
   assert np.isfinite(made).all() and made.std() > 0.1
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_model_sees_what_is_known_as_clean(model, task):
+  """At noise level 0 and without noise, at every step of the solver."""
+  seen = []
+
+  def spy(cond, null, spread):
+    del null
+
+    def denoise(xt, levels):
+      jax.debug.callback(lambda *x: seen.append(x), xt, spread(levels))
+      return cond(xt, levels)
+
+    return denoise
+
+  asked = request(task)
+  pipeline = dataclasses.replace(model.pipeline, guidance=spy)
+  canvas = pipeline._canvas(model.frozen, asked, pipeline._size(asked))
+  tokens = patchify.patchify(canvas.known, pipeline.patch)[0]
+  clean = patchify.patchify(canvas.mask, pipeline.patch)[0].min(axis=-1) > 0
+  pipeline.latents(model.params, model.frozen, [asked])
+  jax.effects_barrier()
+  assert len(seen) >= pipeline.steps
+  for xt, time in seen:
+    found, level = xt[0, : len(tokens)], time[0, : len(tokens), 0]
+    np.testing.assert_array_equal(level[clean], 0)
+    np.testing.assert_array_equal(found[clean], tokens[clean])
+  assert (seen[0][1][0, : len(tokens), 0][~clean] > 0).all()
 
 
 @pytest.mark.parametrize("task", TASKS)
