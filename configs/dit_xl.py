@@ -14,5 +14,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c = dit_b.get_config()
   with c.unlocked():
     c.dit.model.update(common.SIZES["XL"])
-    c.dit.model.update(dtype="bfloat16", remat="dots")
+    c.dit.model.update(dtype="bfloat16", remat="full")
   return common.finish(c, arg)

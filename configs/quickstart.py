@@ -44,14 +44,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
     c.dit.optimizer.update(schedule="trapezoid", learning_rate=1e-3, warmup=200)
     c.dit.ema = 0.998
-    c.dit.schedule.update(until="3300 steps", evaluate="never")
+    c.dit.schedule.update(until="3000 steps", evaluate="never")
     c.dit.evaluators.continuation.clips = 64
 
     c.sample.update(
       size=(9, 32, 32),
       steps=30,
       solver={"name": "ancestral", "eta": 1.0},
-      guidance={"name": "cfg", "scale": 3.0, "low": 0.0, "high": 0.6},
+      guidance={"name": "cfg", "scale": 1.5, "low": 0.0, "high": 1.0},
       rows=64,
       decode_batch=64,
       clips=0,

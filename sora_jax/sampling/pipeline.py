@@ -100,15 +100,16 @@ class Pipeline:
     self, params: PyTree, frozen: PyTree, requests: Sequence[Request]
   ) -> list[np.ndarray]:
     """Normalised latents [t, h, w, c] of every request."""
+    # What can be refused is refused before anything is encoded.
     sizes = [self._size(r) for r in requests]
-    canvases = [self._canvas(frozen, r, s) for r, s in zip(requests, sizes)]
     lengths = [int(np.prod(patchify.grid((*s, 1), self.patch))) for s in sizes]
     ids = [self.tokenizer.encode(r.prompt, self.max_text) for r in requests]
     layout, words = pack.plan(
       lengths, self.length, self.clips, [len(i) for i in ids], self.text
     )
+    canvases = [self._canvas(frozen, r, s) for r, s in zip(requests, sizes)]
     arrays = self._arrays(requests, sizes, canvases, layout)
-    arrays |= _words(ids, words)
+    arrays |= _words(ids, layout=words)
     done = []
     for start in range(0, layout.rows, self.rows):
       part = {k: _rows(v, start, self.rows) for k, v in arrays.items()}
