@@ -15,6 +15,7 @@ setuptools.setup(
     "av>=18",
     "chex",
     "dm-pix",
+    "etils[epath]",
     "flax>=0.12",
     "grain>=0.2.18",
     "importlib-resources",  # tensorflow-datasets needs it and does not say

@@ -44,7 +44,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
     c.dit.optimizer.update(schedule="trapezoid", learning_rate=1e-3, warmup=200)
     c.dit.ema = 0.998
-    c.dit.schedule.update(until="3000 steps", evaluate="never")
+    c.dit.schedule.update(until="3000 steps", log="20 steps", evaluate="never")
     c.dit.evaluators.continuation.clips = 64
 
     c.sample.update(

@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
+from sora_jax import check
 from sora_jax.data import buckets, loader, transforms
 from sora_jax.data.latents import Latents
 from sora_jax.data.sources import SOURCES
@@ -45,7 +48,6 @@ from sora_jax.sampling.pipeline import Pipeline
 from sora_jax.sampling.tasks import TASKS
 from sora_jax.training import loop, optimizer, when
 from sora_jax.types import Clip, Evaluator, Source
-from sora_jax.utils import media
 
 Batches = Iterable[dict[str, np.ndarray]]  # with iterators that resume
 Transform = Callable[[Clip, np.random.Generator], Clip]
@@ -111,7 +113,7 @@ def bound(
   return partial(fn, options, where, late, **given)
 
 
-def check(config: ConfigDict) -> None:
+def everything(config: ConfigDict) -> None:
   """Looks up every name and option that the run will need on its way.
 
   Raises:
@@ -119,8 +121,9 @@ def check(config: ConfigDict) -> None:
   """
   autoencoder(config)
   diffusion(config)
-  prepare(config)
+  prepare(config, "train")
   rows(config)
+  check.sizes(config)
   source(config, Path())
   for stage in ("autoencoder", "dit"):
     section = config[stage]
@@ -132,7 +135,8 @@ def check(config: ConfigDict) -> None:
   for task in (config.sample.task, *config.sample.tasks):
     key(TASKS, task, "sample.task")
   for name in config.sample.formats:
-    key(media.WRITABLE, f".{name}", "sample.formats")
+    key({k: None for k in ("mp4", "gif")}, name, "sample.formats")
+  check.start(config)
 
 
 def source(config: ConfigDict, workdir: Path) -> Callable[[], Source]:
@@ -144,25 +148,29 @@ def source(config: ConfigDict, workdir: Path) -> Callable[[], Source]:
   return bound(SOURCES, config.data, "data", **given)
 
 
-def prepare(config: ConfigDict) -> Transform:
-  """What every clip goes through first: nearest bucket, whole latents."""
+def prepare(config: ConfigDict, split: str) -> Transform:
+  """What every clip goes through first: nearest bucket, whole latents.
+
+  The config's own transforms, which may augment, are for training only.
+  """
   ct, ch, cw = config.autoencoder.model.compression
-  pt, ph, pw = config.dit.patch
+  _, ph, pw = config.dit.patch
+  extra = config.transforms if split == "train" else ()
   return transforms.build(
     (
       {"name": "bucket", "tokens": config.tokens, "unit": (ch * ph, cw * pw)},
-      {"name": "trim", "multiple": ct * pt},
-      *config.transforms,
+      {"name": "trim", "multiple": ct},
+      *extra,
     )
   )
 
 
 def prepared(
-  config: ConfigDict, clips: Sequence[Clip | None]
+  config: ConfigDict, clips: Sequence[Clip | None], split: str
 ) -> loader.Prepared:
   """Clips as every stage takes them, as many in memory as the config allows."""
   memory = int(config.cache_gib * 2**30)
-  return loader.Prepared(clips, prepare(config), memory)
+  return loader.Prepared(clips, prepare(config, split), memory)
 
 
 def sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
@@ -256,6 +264,8 @@ def schedule(section: ConfigDict) -> loop.Schedule:
   found = call(loop.Schedule, section.schedule, "schedule")
   for text in (found.until, found.log, found.save, found.evaluate):
     when.parse(text)
+  if found.log == "never":
+    raise ValueError("schedule.log='never': divergence is noticed at reports")
   return found
 
 
@@ -323,3 +333,26 @@ def evaluators(
     name: bound(EVALUATORS, options, f"evaluators.{name}", context=context)()
     for name, options in section.evaluators.items()
   }
+
+
+def pixel_shapes(config: ConfigDict, sharding: NamedSharding):
+  """The autoencoder's batches, as shapes."""
+  size = (config.autoencoder.batch, *config.autoencoder.size)
+  shape = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
+  return {
+    "video": shape((*size, 3), jnp.uint8),
+    "mask": shape(size, jnp.bool_),
+  }
+
+
+def packed_shapes(config: ConfigDict, sharding: NamedSharding):
+  """The transformer's batches, as shapes."""
+  size, channels = rows(config), config.autoencoder.model.channels
+  patch = int(np.prod(config.dit.patch)) * channels
+  shape = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
+  out = {"video": shape((size.rows, size.length, patch), jnp.float32)}
+  out["text"] = shape((size.rows, size.text), jnp.int32)
+  for name, length in (("video", size.length), ("text", size.text)):
+    out[f"{name}_positions"] = shape((size.rows, length, 3), jnp.int32)
+    out[f"{name}_segments"] = shape((size.rows, length), jnp.int32)
+  return out

@@ -8,13 +8,17 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from sora_jax import build, estimate
 from sora_jax.evaluators.context import first_of_each
+from sora_jax.models.autoencoder import latent_size
 from sora_jax.run import Run
 from sora_jax.sampling.pipeline import Request
-from sora_jax.sampling.tasks import WITH_SOURCE
+from sora_jax.sampling.tasks import KEPT
 from sora_jax.training import encode, loop
-from sora_jax.utils import logs, media
+from sora_jax.types import Clip
+from sora_jax.utils import files, logs, media
 
 
 def train(run: Run) -> None:
@@ -80,7 +84,7 @@ def sample(run: Run) -> None:
     sheet.append((f"{request.task}: {request.prompt}", video))
   media.contact_sheet(folder / "contact_sheet.png", sheet)
   run.writer.image("sample", step, "contact_sheet", media.sheet(sheet))
-  (folder / "samples.jsonl").write_text("\n".join(lines) + "\n")
+  files.write_text(folder / "samples.jsonl", "\n".join(lines) + "\n")
   logs.say(f"sample: videos, contact_sheet.png, samples.jsonl in {folder}")
 
 
@@ -94,25 +98,36 @@ def _names(index: int, request: Request, formats: Sequence[str]) -> list[str]:
 def _requests(run: Run) -> list[Request]:
   """What the config asks for: its prompts, then clips of the data."""
   config = run.config.sample
-  if config.task in WITH_SOURCE and config.prompts and not config.source:
-    raise ValueError(
-      f"sample.task={config.task!r} starts from something: set sample.source "
-      "to a picture or video"
-    )
   source, size = None, tuple(config.size)
   if config.source:
-    source = run.source_clip(Path(config.source))
+    source = _given(run, Path(config.source))
     size = (size[0], *source.shape[1:3])
   wanted = [(prompt, size, config.task, source) for prompt in config.prompts]
-  found = (c for c in run.clips(run.config.evaluation.split) if c is not None)
+  clips = run.clips(run.config.evaluation.split) if config.clips else ()
+  found = (clip for clip in clips if clip is not None)
   for clip in itertools.islice(first_of_each(found), config.clips):
+    shown = clip.video.shape[:3]
+    compression = run.config.autoencoder.model.compression
+    frames = latent_size(shown, compression)[0]
     for task in config.tasks:
-      given = clip.video if task in WITH_SOURCE else None
-      shown = clip.video.shape[:3]
+      if frames <= KEPT.get(task, 0):
+        logs.say(f"sample: {clip.key} is too short for {task}, left out")
+        continue
+      given = clip.video if task in KEPT else None
       wanted.append((encode.caption(clip), shown, task, given))
   return [
     Request(*options, seed=config.seed + i) for i, options in enumerate(wanted)
   ]
+
+
+def _given(run: Run, path: Path) -> np.ndarray:
+  """A picture or video of the user's, brought to its bucket: uint8."""
+  config = run.config.sample
+  video, fps = media.read(path, frames=config.size[0], fps=config.fps)
+  prepare = build.prepare(run.config, "test")
+  return prepare(
+    Clip(video, fps, "", str(path)), np.random.default_rng(0)
+  ).video
 
 
 def dryrun(run: Run) -> None:

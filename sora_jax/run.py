@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sora_jax import build
+from sora_jax import build, check
 from sora_jax.data import latents as cache
 from sora_jax.data import loader, tokenizer
 from sora_jax.evaluators.context import Context
@@ -32,8 +32,8 @@ from sora_jax.sharding import rules as rules_lib
 from sora_jax.sharding import state as state_lib
 from sora_jax.training import checkpoint, encode, loop
 from sora_jax.training import step as step_lib
-from sora_jax.types import Clip, PyTree, Source, State
-from sora_jax.utils import logs, media, tree
+from sora_jax.types import PyTree, Source, State
+from sora_jax.utils import files, logs, tree
 
 STAGES = ("autoencoder", "dit", "sample")
 PLAYER = {"autoencoder": "ae", "dit": "dit"}
@@ -67,8 +67,13 @@ class Run:
     if wrong:
       raise ValueError(f"unknown stages {wrong}; valid: {STAGES}")
     self._clips: dict[str, loader.Prepared] = {}
+    if jax.process_count() > 1:
+      raise ValueError(
+        f"{jax.process_count()} processes: a run is one process so far, with "
+        "as many devices as it has"
+      )
     # Every name and option is looked up now, before anything is made.
-    build.check(config)
+    build.everything(config)
     self.codec = build.autoencoder(config)
     self.diffusion = build.diffusion(config)
     self.mesh = mesh_lib.make(config.mesh)
@@ -88,7 +93,13 @@ class Run:
   @functools.cached_property
   def source(self) -> Source:
     """The data; opening it may read what is on disk."""
-    return build.source(self.config, self.workdir)()
+    source = build.source(self.config, self.workdir)()
+    if source.skipped:
+      logs.say(
+        f"data: {len(source.skipped)} items cannot be used and are left out; "
+        f"{self.workdir / 'skipped.jsonl'} names them"
+      )
+    return source
 
   # Stages -------------------------------------------------------------------
 
@@ -147,12 +158,15 @@ class Run:
       f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     )
     with self.checkpointer(name) as saved:
-      seconds = 0.0
+      meta = {"seconds": 0.0, "finished": False}
       if saved.latest() is None:
         state = stage.make()
       else:
+        check.same_model(self.config, saved.config(), self.workdir / name)
         state = saved.restore(stage.abstract, data)
-        seconds = saved.meta()["seconds"]
+        if name == "dit":
+          check.same_latents(state.frozen, frozen, self.workdir / name)
+        meta = saved.meta()
         self.writer.resume(name, int(state.step))
         logs.say(f"{name}: resumed at step {int(state.step)}")
       _, found = loop.Loop(
@@ -167,7 +181,7 @@ class Run:
         evaluators=build.evaluators(stage.section, context),
         clips=clips,
         finish=finish,
-      ).run(state, seconds)
+      ).run(state, **meta)
       return found
 
   # Train --------------------------------------------------------------------
@@ -179,7 +193,7 @@ class Run:
     text = json.dumps(build.plain(self.config), indent=1, sort_keys=True)
     if path.exists() and path.read_text() != text:
       logs.say(f"note: {path} differs from this config and is replaced")
-    path.write_text(text)
+    files.write_text(path, text)
 
   def train_autoencoder(self) -> dict[str, float]:
     """Trains the autoencoder and measures its latents' statistics."""
@@ -215,6 +229,12 @@ class Run:
     """{"autoencoder": parameters, "stats": ...} of the trained autoencoder."""
     given = self.config.autoencoder.checkpoint
     folder = Path(given) if given else self.workdir / "autoencoder"
+    if not checkpoint.load_meta(folder)["finished"]:
+      raise ValueError(
+        f"the autoencoder in {folder} is not trained to its end, so its "
+        "latents are not measured: run its own training again, it resumes"
+      )
+    check.same_model(self.config, checkpoint.load_config(folder), folder)
     return _frozen(checkpoint.load(folder, self._codec_abstract()))
 
   def train_dit(self) -> dict[str, float]:
@@ -242,6 +262,7 @@ class Run:
     made_of = {
       "autoencoder": tree.digest(frozen),
       "data": build.plain(config.data),
+      "content": self.source.fingerprint(),
       "transforms": build.plain(config.transforms),
       "buckets": build.sizes(config),
     }
@@ -276,7 +297,13 @@ class Run:
       captions = cache.manifest(folder)["captions"]
       size = self.config.text.vocab_size
       tokenizer.train(captions, size).save(path)
-    return tokenizer.load(path)
+    found, most = tokenizer.load(path), self.config.text.vocab_size
+    if found.vocab_size > most:
+      raise ValueError(
+        f"{path} has {found.vocab_size} tokens and text.vocab_size is {most}: "
+        f"raise it, or delete {path} and {self.workdir / 'dit'}"
+      )
+    return found
 
   # Evaluate -----------------------------------------------------------------
 
@@ -324,7 +351,7 @@ class Run:
     """A split's clips in their buckets, as every stage takes them."""
     if split not in self._clips:
       clips = self.source.clips(split)
-      self._clips[split] = build.prepared(self.config, clips)
+      self._clips[split] = build.prepared(self.config, clips, split)
     return self._clips[split]
 
   def pipeline(self) -> Pipeline:
@@ -338,14 +365,17 @@ class Run:
 
     Raises:
       FileNotFoundError: if the folder holds no such checkpoint.
+      ValueError: if it holds one of another model.
     """
+    folder = self.workdir / name
+    check.same_model(self.config, checkpoint.load_config(folder), folder)
     stage = self.stage(name, *self.abstract_inputs(name), epoch=1)
     wanted = {
       "step": stage.abstract.step,
       "ema": stage.abstract.ema,
       "frozen": stage.abstract.frozen,
     }
-    found = checkpoint.load(self.workdir / name, wanted)
+    found = checkpoint.load(folder, wanted)
     return State(
       **found, params={}, opt={}, rng=jax.random.PRNGKey(0), bad=jnp.int32(0)
     )
@@ -353,39 +383,11 @@ class Run:
   def abstract_inputs(self, name: str) -> tuple[PyTree, PyTree]:
     """(batch, frozen) of a stage as shapes: enough to trace its step."""
     if name == "dit":
-      return self._packed_shapes(), _frozen(self._codec_abstract())
-    section = self.config.autoencoder
-    size = (section.batch, *section.size)
-    batch = {
-      "video": jax.ShapeDtypeStruct((*size, 3), jnp.uint8, sharding=self.rows),
-      "mask": jax.ShapeDtypeStruct(size, jnp.bool_, sharding=self.rows),
-    }
+      return build.packed_shapes(self.config, self.rows), _frozen(
+        self._codec_abstract()
+      )
+    batch = build.pixel_shapes(self.config, self.rows)
     return batch, {"stats": self.codec.no_stats()}
-
-  def source_clip(self, path: Path) -> np.ndarray:
-    """A picture or video of the user's, as the model takes clips: uint8."""
-    config = self.config.sample
-    video, fps = media.read(path, frames=config.size[0], fps=config.fps)
-    clip = Clip(video, fps or config.fps, "", str(path))
-    return build.prepare(self.config)(clip, np.random.default_rng(0)).video
-
-  def _packed_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-    rows, model = build.rows(self.config), self.diffusion.model
-    r, l, s = rows.rows, rows.length, rows.text
-
-    def ints(*shape):
-      return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=self.rows)
-
-    return {
-      "video": jax.ShapeDtypeStruct(
-        (r, l, model.patch_size), jnp.float32, sharding=self.rows
-      ),
-      "video_positions": ints(r, l, 3),
-      "video_segments": ints(r, l),
-      "text": ints(r, s),
-      "text_positions": ints(r, s, 3),
-      "text_segments": ints(r, s),
-    }
 
 
 def _frozen(codec: Mapping[str, PyTree]) -> dict[str, PyTree]:

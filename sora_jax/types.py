@@ -174,7 +174,15 @@ class Evaluator(Protocol):
 
 
 class Source(Protocol):
-  """A data set of captioned clips with random access."""
+  """A data set of captioned clips with random access.
+
+  `skipped` maps what is left out to the reason; `fingerprint()` changes with
+  any content that the constructor's arguments do not tell.
+  """
+
+  skipped: Mapping[str, str]
+
+  def fingerprint(self) -> str: ...
 
   def clips(self, split: str) -> Sequence[Clip | None]:
     """The split's clips; an item that cannot be decoded is reported and None.

@@ -129,7 +129,8 @@ def check(directory: Path, made_of: Mapping[str, Any]) -> None:
     raise StaleCache(
       f"the latent cache {directory} was made of something else:\n"
       + "\n".join(lines)
-      + "\nDelete that folder to encode again, or use another --workdir."
+      + "\nUse another --workdir; or, to start again from the latents, delete "
+      "that folder and, beside it, dit/ and tokenizer.json."
     )
 
 

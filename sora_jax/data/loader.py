@@ -100,7 +100,7 @@ def clips(
 
 
 class Prepared(Sequence):
-  """Clips of a split, transformed with a fixed generator.
+  """Clips of a split, each transformed with a generator of its own index.
 
   Decoding video costs more than a small model's train step, so what fits is
   kept in memory.
@@ -129,7 +129,7 @@ class Prepared(Sequence):
     clip = self._source[index]
     if clip is None:
       return None
-    clip = self._transform(clip, np.random.default_rng(0))
+    clip = self._transform(clip, np.random.default_rng(index))
     if clip.video.nbytes <= self._room:
       self._room -= clip.video.nbytes
       self._kept[index] = clip
@@ -254,7 +254,7 @@ def row_of(
     if n > length:
       raise ValueError(
         f"clips of {shape} latents have {n} tokens and a row holds {length}: "
-        "raise dit.rows.length, or lower data.tokens or data.frames"
+        "raise dit.rows.length, or lower tokens or data.frames"
       )
     frames, total = max(frames, sides[0]), total + n * count
   return frames, total

@@ -59,12 +59,12 @@ class Autoencode:
       found = ae.principal(
         cells.reshape(-1, cells.shape[-1]),
         self.model.channels,
-        self._real(batch["mask"]).reshape(-1),
+        self.real(batch["mask"]).reshape(-1),
       )
       params = ae.with_principal(params, found)
     return {"ae": params}
 
-  def _real(self, mask: Array) -> Array:
+  def real(self, mask: Array) -> Array:
     """1 for cells [B, t, h, w] that are data in every pixel, else 0."""
     shown = mask[..., None].astype(jnp.float32)
     return ae.to_cells(shown, self.model.compression).min(axis=-1)
@@ -84,7 +84,7 @@ class Autoencode:
     error = out - video
     penalty = Mean.of(RECONSTRUCTION[self.reconstruction](error), mask)
     squared = Mean.of(jnp.square(error), mask)
-    real = self._real(batch["mask"])[..., None]  # [B, t, h, w, 1]
+    real = self.real(batch["mask"])[..., None]  # [B, t, h, w, 1]
     kl = Mean.of(0.5 * (mean**2 + jnp.exp(logvar) - logvar - 1), real)
     loss = penalty.compute() + self.kl * kl.compute()
     psnr = -10 * jnp.log10(jnp.maximum(squared.compute() / 4, 1e-10))

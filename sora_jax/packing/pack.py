@@ -73,7 +73,7 @@ def plan(
       if size > limit:
         raise ValueError(
           f"clip {i} has {size}{what} tokens and a row holds {limit}: raise "
-          "the row length in `rows`, or ask for a shorter or smaller clip"
+          "dit.rows.length or dit.rows.text, or ask for less"
         )
     for r, (tokens, text, count) in enumerate(used):  # noqa: B007
       fits = tokens + n <= row and text + m <= riders_row

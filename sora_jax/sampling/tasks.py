@@ -32,6 +32,11 @@ def _source(task: str, size: Size, source: Array | None, least: int):
       f"task {task!r}: the source is {h}x{w} latent cells, the output "
       f"{size[1]}x{size[2]}: ask for the source's size"
     )
+  if least >= size[0]:
+    raise ValueError(
+      f"task {task!r} keeps {least} latent frames of {size[0]}, so nothing is "
+      "left to make: ask for more frames"
+    )
   if t < least:
     raise ValueError(
       f"task {task!r} needs a source of at least {least} latent frames; "
@@ -59,7 +64,7 @@ def t2i(size: Size, channels: int, source: Array | None) -> Canvas:
 
 def i2v(size: Size, channels: int, source: Array | None) -> Canvas:
   """Animate a picture: the first frame is known."""
-  return extend(size, channels, source, keep=1, task="i2v")
+  return extend(size, channels, source, keep=KEPT["i2v"], task="i2v")
 
 
 def extend(
@@ -92,5 +97,5 @@ TASKS: dict[str, Callable[..., Canvas]] = {
   "extend": extend,
   "interpolate": interpolate,
 }
-# Tasks that start from something the user gives.
-WITH_SOURCE = ("i2v", "extend", "interpolate")
+# Latent frames that a task keeps of what the user gives.
+KEPT = {"i2v": 1, "extend": 2, "interpolate": 2}

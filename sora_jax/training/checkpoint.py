@@ -186,6 +186,17 @@ def load_config(
   return _metadata(_find(_absolute(directory), step)).custom_metadata["config"]
 
 
+def load_meta(
+  directory: str | os.PathLike[str], step: int | None = None
+) -> dict[str, Any]:
+  """The `meta` saved with a checkpoint, the newest by default.
+
+  Raises:
+    FileNotFoundError: if there is no such checkpoint.
+  """
+  return _metadata(_find(_absolute(directory), step)).custom_metadata["meta"]
+
+
 def _absolute(directory: str | os.PathLike[str]) -> epath.Path:
   # Orbax refuses relative paths; epath also knows buckets (gs://, s3://).
   return epath.Path(directory).expanduser().absolute()

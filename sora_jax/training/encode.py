@@ -35,9 +35,11 @@ def statistics(
   encode = jax.jit(objective.encode)
   for batch in batches:
     z = encode(params, raw, batch["video"])
-    z = z.reshape(-1, z.shape[-1])
-    total, square = total + z.sum(0), square + jnp.square(z).sum(0)
-    count += len(z)
+    real = objective.real(batch["mask"])[..., None]  # padding is no data
+    axes = tuple(range(z.ndim - 1))
+    total += (z * real).sum(axes)
+    square += (jnp.square(z) * real).sum(axes)
+    count += real.sum()
   mean = total / count
   std = jnp.sqrt(jnp.maximum(square / count - mean**2, 1e-6))
   return {"mean": mean, "std": std}

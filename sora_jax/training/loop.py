@@ -126,13 +126,15 @@ class Loop:
   finish: Callable[[State], State]
 
   def run(
-    self, state: State, seconds: float = 0.0
+    self, state: State, seconds: float = 0.0, finished: bool = False
   ) -> tuple[State, dict[str, float]]:
     """Trains from `state` until the schedule says stop.
 
     Args:
       state: fresh, or restored with its data iterator.
       seconds: training time already spent.
+      finished: whether the checkpoint says that this run came to its end; one
+        that did not takes at least one step more, and is finished then.
 
     Returns:
       the last state, and what the evaluators say of it.
@@ -148,7 +150,8 @@ class Loop:
       when.Every(getattr(self.schedule, name), clock)
       for name in ("log", "save", "evaluate")
     )
-    if until.done(n):
+    done = finished and until.done(n)
+    if done:
       logs.say(f"{self.stage}: already trained, {n} steps")
       return state, {}
     pending, clips, mark = [], 0, time.monotonic()
@@ -156,36 +159,40 @@ class Loop:
       _Sigterm() as sigterm,
       logs.Progress(until.steps(), self.stage, start=n) as progress,
     ):
-      while not until.done(n):
+      while not done:
         batch = next(self.data)
         clips += self.clips(batch)
         state, metrics = self.step(state, put(batch, self.sharding))
         pending.append(metrics)
         n += 1
+        done = until.done(n)  # once a step: a clock could change its mind
         if log(n):
           shown = self._report(n, state, pending, clips, mark)
           progress.update(n, **shown)
           pending, clips, mark = [], 0, time.monotonic()
-        if judge(n) and not until.done(n):
+        if judge(n) and not done:
           evaluate(self.evaluators, state, self.stage, self.writer)
           mark = time.monotonic()
-        if sigterm.raised:
-          self._save(n, state, clock, force=True)
+        if sigterm.raised and not done:
+          self._save(n, state, clock)
           self.checkpointer.wait()
           logs.say(f"{self.stage}: SIGTERM; saved step {n}, stopping")
           raise SystemExit(143)
-        if save(n) and not until.done(n):
+        if save(n) and not done:
           self._save(n, state, clock)
       if pending:
         self._report(n, state, pending, clips, mark)
       state = self.finish(state)
-      self._save(n, state, clock, force=True)
-    self.checkpointer.wait()
+      self._save(n, state, clock, finished=True)
+      self.checkpointer.wait()
+      if sigterm.raised:
+        logs.say(f"{self.stage}: SIGTERM; trained to the end, stopping")
+        raise SystemExit(143)
     return state, evaluate(self.evaluators, state, self.stage, self.writer)
 
-  def _save(self, n, state, clock, force=False):
-    meta = {"seconds": clock.elapsed()}
-    self.checkpointer.save(n, state, self.data, force=force, meta=meta)
+  def _save(self, n, state, clock, finished=False):
+    meta = {"seconds": clock.elapsed(), "finished": finished}
+    self.checkpointer.save(n, state, self.data, meta=meta)
 
   def _report(self, n, state, pending, clips, mark) -> dict[str, float]:
     values = merge(jax.device_get(pending))

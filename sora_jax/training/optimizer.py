@@ -31,7 +31,10 @@ SCHEDULES: dict[str, Callable[[float, int, int], optax.Schedule]] = {
 def _matrices(params):
   """Weight decay applies to matrices and kernels, not to biases and scales."""
   return jax.tree_util.tree_map_with_path(
-    lambda path, x: "kernel" in jax.tree_util.keystr(path[-2:]), params
+    lambda path, x: any(
+      name in jax.tree_util.keystr(path[-2:]) for name in ("kernel", "spatial")
+    ),
+    params,
   )
 
 

@@ -10,7 +10,7 @@ import pytest
 from sora_jax.diffusion import guidance
 from sora_jax.packing import patchify
 from sora_jax.sampling.pipeline import Request
-from sora_jax.sampling.tasks import TASKS, WITH_SOURCE
+from sora_jax.sampling.tasks import KEPT, TASKS
 
 CAPTION = "a red three moves left on a black background"
 VIDEO, WIDE = (5, 16, 16), (9, 8, 16)
@@ -25,7 +25,7 @@ def request(task="t2v", size=VIDEO, **changes):
   if task == "t2i":
     size = (1, *size[1:])
   made = Request(CAPTION, size, task, seed=3)
-  if task in WITH_SOURCE:  # whose output has a frame more than is known
+  if task in KEPT:  # whose output has a frame more than is known
     source = clip((9, *size[1:]))
     made = dataclasses.replace(made, size=source.shape[:3], source=source)
   return dataclasses.replace(made, **changes)
@@ -55,7 +55,7 @@ def test_what_is_known_comes_back_bit_for_bit(model, latents, task):
   (found,) = latents([asked])
   mask = np.broadcast_to(canvas.mask[0] > 0, found.shape)
   np.testing.assert_array_equal(found[mask], canvas.known[0][mask])
-  assert mask.any() == (task in WITH_SOURCE)
+  assert mask.any() == (task in KEPT)
   # What is not known was made, and of noise and not of zeros.
   made = found[~mask]
   assert np.isfinite(made).all() and made.std() > 0.1

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sora_jax.sampling.tasks import TASKS, WITH_SOURCE
+from sora_jax.sampling.tasks import KEPT, TASKS
 
 SIZE, CHANNELS = (4, 3, 5), 2
 
@@ -29,7 +29,7 @@ def size_of(task):
 
 def test_the_table_of_this_test_is_whole():
   assert set(KNOWN) == set(TASKS)
-  assert {task for task in KNOWN if KNOWN[task][1]} == set(WITH_SOURCE)
+  assert {task for task in KNOWN if KNOWN[task][1]} == set(KEPT)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -54,13 +54,13 @@ def test_the_source_is_not_changed(task):
   np.testing.assert_array_equal(source, source_of())
 
 
-@pytest.mark.parametrize("task", WITH_SOURCE)
+@pytest.mark.parametrize("task", KEPT)
 def test_a_missing_source_says_what_to_set(task):
   with pytest.raises(ValueError, match=rf"'{task}' .*set sample\.source"):
     TASKS[task](size_of(task), CHANNELS, None)
 
 
-@pytest.mark.parametrize("task", WITH_SOURCE)
+@pytest.mark.parametrize("task", KEPT)
 def test_a_source_of_another_size_names_both(task):
   with pytest.raises(ValueError, match=rf"'{task}'.* 2x5 .*\s3x5"):
     TASKS[task](size_of(task), CHANNELS, source_of(size=(2, 5)))

@@ -225,6 +225,15 @@ class Digits:
     if not self.fps > 0:
       raise ValueError(f"Digits(fps={self.fps}): fps must be > 0.")
 
+  @property
+  def skipped(self) -> dict[str, str]:
+    """Nothing is ever left out."""
+    return {}
+
+  def fingerprint(self) -> str:
+    """Empty: the arguments say it all."""
+    return ""
+
   def clips(self, split: str) -> DigitClips:
     """The split's clips; ValueError for a split that does not exist."""
     return DigitClips(self, split)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 
+from sora_jax.data.sources.report import Report
 from sora_jax.types import Clip
 from sora_jax.utils import media
 
@@ -32,6 +33,7 @@ class Tfds:
     frames: int,
     video_key: str = "",
     image_key: str = "",
+    log: str | None = None,
   ):
     """Opens the data set.
 
@@ -44,10 +46,15 @@ class Tfds:
       frames: at most this many frames per clip, from the start of the video.
       video_key: the feature with the video, or
       image_key: the one with the image; one of the two must be given.
+      log: where to note records that are left out, a .jsonl file.
 
     Raises:
       ValueError: for a data set that is not there or has no such features.
     """
+    if not dataset:
+      raise ValueError(
+        "no data set is given: set --config.data.dataset to its name"
+      )
     if bool(video_key) == bool(image_key):
       raise ValueError(
         f"give video_key or image_key, not {video_key!r} and {image_key!r}"
@@ -59,6 +66,7 @@ class Tfds:
         f"no data set {dataset!r} in {data_dir}: build it first, with its "
         "builder's download_and_prepare()"
       ) from error
+    self._report = Report(pathlib.Path(log) if log else None)
     features = self._builder.info.features
     for key in (text_key, video_key or image_key):
       if key not in features:
@@ -82,7 +90,18 @@ class Tfds:
     Raises:
       ValueError: for a split that does not exist, naming those that do.
     """
-    return _Clips(self._reader, split, self._builder.as_data_source(split))
+    records = self._builder.as_data_source(split)
+    return _Clips(self._reader, split, records, self._report)
+
+  @property
+  def skipped(self) -> dict[str, str]:
+    """Why each record that cannot be decoded is left out."""
+    return self._report.reasons
+
+  def fingerprint(self) -> str:
+    """Names the version and the size of the data set."""
+    info = self._builder.info
+    return f"{info.full_name} {info.dataset_size}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +144,7 @@ class _Clips(Sequence):
   reader: _Reader
   split: str
   records: Sequence[dict[str, Any]]
+  report: Report
 
   def __len__(self) -> int:
     return len(self.records)
@@ -134,6 +154,7 @@ class _Clips(Sequence):
     key = f"{self.reader.name}/{self.split}/{index}"
     try:
       return self.reader.clip(self.records[index], key)
-    except media.Undecodable as error:
-      logging.warning("%s: %s", key, error)
+    # OSError: images that TFDS decodes itself, through Pillow.
+    except (media.Undecodable, OSError) as error:
+      self.report(key, str(error))
       return None

@@ -13,20 +13,17 @@ Files that cannot be decoded are left out, and said so: in the log, in
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
 import pathlib
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent import futures
 
-from absl import logging
-
+from sora_jax.data.sources.report import Report
 from sora_jax.types import Clip
 from sora_jax.utils import media
-
-_LOCK = threading.Lock()  # Of the module: objects with locks do not pickle.
 
 
 class VideoFolder:
@@ -64,13 +61,18 @@ class VideoFolder:
       raise ValueError(
         f"frames={frames}, fps={fps}, stride={stride}: all must be > 0"
       )
+    if not path:
+      raise ValueError(
+        "no folder is given: set --config.data.path to one that holds videos "
+        "and captions"
+      )
     self._root = pathlib.Path(path)
     if not self._root.is_dir():
       raise FileNotFoundError(
         f"{path} is not a folder: give one that holds videos and captions"
       )
     self._frames, self._fps, self._stride = frames, fps, stride
-    self._report = _Report(pathlib.Path(log) if log else None)
+    self._report = Report(pathlib.Path(log) if log else None)
     captions = _captions(self._root)
     self._held_out = frozenset(held_out)
     if missing := sorted(self._held_out - set(captions)):
@@ -88,7 +90,16 @@ class VideoFolder:
 
   @property
   def skipped(self) -> dict[str, str]:
+    """Why each file or window that cannot be decoded is left out."""
     return self._report.reasons
+
+  def fingerprint(self) -> str:
+    """Changes with the files, their sizes, captions and windows."""
+    found = [
+      (w.file, (self._root / w.file).stat().st_size, w.text, w.start)
+      for w in self._windows
+    ]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:12]
 
   def clips(self, split: str) -> Sequence[Clip | None]:
     """The clips of "train", or of "test": the files that are held out.
@@ -154,7 +165,7 @@ class _Clips(Sequence):
   frames: int
   fps: float
   windows: tuple[_Window, ...]
-  report: _Report
+  report: Report
 
   def __len__(self) -> int:
     return len(self.windows)
@@ -170,30 +181,6 @@ class _Clips(Sequence):
       self.report(key, str(error))
       return None
     return Clip(video, fps, window.text, key)
-
-
-class _Report:
-  """Notes what is left out: once each, in the log and in a file."""
-
-  def __init__(self, path: pathlib.Path | None):
-    self.reasons: dict[str, str] = {}
-    self._path = path
-
-  def __call__(self, file: str, reason: str) -> None:
-    with _LOCK:
-      if file in self.reasons:
-        return
-      self.reasons[file] = reason
-      logging.warning("skipped %s: %s", file, reason)
-      if self._path is None:
-        return
-      line = json.dumps({"file": file, "reason": reason}) + "\n"
-      self._path.parent.mkdir(parents=True, exist_ok=True)
-      with self._path.open("a+", encoding="utf-8") as lines:
-        lines.seek(0)
-        # Earlier runs and other processes may have noted it already.
-        if line not in lines:
-          lines.write(line)
 
 
 def _captions(root: pathlib.Path) -> dict[str, str]:
@@ -221,7 +208,29 @@ def _captions(root: pathlib.Path) -> dict[str, str]:
       'into a metadata.jsonl, a line {"file_name": "clip.mp4", "text": "..."} '
       "per file, or into a clip.txt next to clip.mp4"
     )
+  _no_orphans(root, visible, captions)
   return dict(sorted(captions.items()))
+
+
+def _no_orphans(
+  root: pathlib.Path, visible: list[pathlib.Path], captions: Mapping[str, str]
+) -> None:
+  """Raises ValueError for a sidecar whose file is missing or of no use."""
+  known = {pathlib.PurePath(file).with_suffix("") for file in captions}
+  others = {
+    name.with_suffix(""): name for name in visible if name.suffix != ".txt"
+  }
+  for name in visible:
+    stem = name.with_suffix("")
+    about = stem.name.lower() in ("readme", "license", "notice")
+    if name.suffix != ".txt" or stem in known or about:
+      continue
+    what = f"{others[stem].name} is no format that is read" * (stem in others)
+    raise ValueError(
+      f"{root / name} is a caption without a file"
+      f"{': ' * bool(what)}{what}: give it one of "
+      f"{' '.join(media.EXTENSIONS)}, or take the caption away"
+    )
 
 
 def _metadata(

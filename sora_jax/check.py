@@ -1,0 +1,106 @@
+"""Whether a config agrees with itself, and with a checkpoint.
+
+Names and options are looked up by `build`; here numbers are compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sora_jax.models.autoencoder import latent_size
+from sora_jax.packing import patchify
+from sora_jax.sampling.tasks import KEPT
+from sora_jax.utils import tree
+
+
+def start(config: ConfigDict) -> None:
+  """The file that sampling starts from, if its task wants one."""
+  sample = config.sample
+  if sample.source and not Path(sample.source).is_file():
+    raise ValueError(f"sample.source={sample.source!r} is not a file")
+  if sample.task in KEPT and sample.prompts and not sample.source:
+    raise ValueError(
+      f"sample.task={sample.task!r} starts from something: set sample.source "
+      "to a picture or video"
+    )
+
+
+def sizes(config: ConfigDict) -> None:
+  """Whether clips fit the rows and the patches.
+
+  Raises:
+    ValueError: naming both numbers and the keys to change.
+  """
+  model, packed = config.autoencoder.model, config.dit.rows
+  patch = config.dit.patch
+  if patch[0] != 1:
+    raise ValueError(
+      f"dit.patch={patch}: a token is one latent frame, since the first frame "
+      "stands alone; use (1, ph, pw), and compress time in the autoencoder"
+    )
+  frames = 1 + (config.data.frames - 1) // model.compression[0]
+  if frames > config.dit.frames:
+    raise ValueError(
+      f"data.frames={config.data.frames} makes {frames} latent frames and "
+      f"dit.frames is {config.dit.frames}: raise dit.frames to {frames}"
+    )
+  if frames * config.tokens > packed.length:
+    raise ValueError(
+      f"a clip may have {frames} x {config.tokens} tokens and dit.rows.length "
+      f"is {packed.length}: raise it, or lower tokens or data.frames"
+    )
+  if config.text.max_tokens > packed.text:
+    raise ValueError(
+      f"text.max_tokens={config.text.max_tokens} exceeds dit.rows.text="
+      f"{packed.text}: raise dit.rows.text"
+    )
+  size = latent_size(config.sample.size, model.compression)
+  patchify.grid((*size, 1), patch)
+
+
+# What may differ between training and sampling: how it is computed.
+_FREE = ("attention", "remat", "dtype")
+
+
+def same_model(
+  config: ConfigDict, saved: Mapping[str, Any], folder: Path
+) -> None:
+  """Raises ValueError if a checkpoint's config describes another model."""
+
+  def meaning(c):
+    dit = {k: c["dit"][k] for k in ("model", "patch", "process", "shift")}
+    found = {"autoencoder.model": c["autoencoder"]["model"], "text": c["text"]}
+    found |= {f"dit.{k}": v for k, v in dit.items()}
+    return {
+      k: {o: x for o, x in v.items() if o not in _FREE}
+      if isinstance(v, dict)
+      else v
+      for k, v in found.items()
+    }
+
+  now = meaning(json.loads(config.to_json_best_effort()))
+  before = meaning(saved)
+  differ = [k for k in now if now[k] != before[k]]
+  if "dit" not in saved["stages"]:
+    differ = [k for k in differ if k == "autoencoder.model"]
+  if differ:
+    lines = [f"  {k}: saved {before[k]}, now {now[k]}" for k in differ]
+    raise ValueError(
+      f"the checkpoint in {folder} is of another model:\n"
+      + "\n".join(lines)
+      + "\nGive the config that it was trained with, or another --workdir."
+    )
+
+
+def same_latents(trained_on: Any, now: Any, folder: Path) -> None:
+  """Raises ValueError if a transformer knows another latent space."""
+  if tree.digest(trained_on) != tree.digest(now):
+    raise ValueError(
+      f"{folder} was trained on the latents of another autoencoder: delete "
+      "that folder to train it anew, or use another --workdir"
+    )
