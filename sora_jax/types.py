@@ -182,7 +182,8 @@ class Source(Protocol):
 
   skipped: Mapping[str, str]
 
-  def fingerprint(self) -> str: ...
+  def fingerprint(self) -> str:
+    """Names the content, beyond the constructor's arguments."""
 
   def clips(self, split: str) -> Sequence[Clip | None]:
     """The split's clips; an item that cannot be decoded is reported and None.

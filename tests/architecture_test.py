@@ -20,6 +20,7 @@ FLOORS = (
   ("modes",),
   ("run",),
   ("build",),
+  ("check",),
   ("evaluators", "training", "estimate"),
   ("sampling",),
   ("objectives",),

@@ -23,7 +23,6 @@ from sora_jax.run import STAGES, Run
 from sora_jax.sampling.tasks import TASKS
 from sora_jax.sharding.rules import STRATEGIES
 from sora_jax.training import optimizer
-from sora_jax.utils import media
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -80,7 +79,7 @@ TABLES = {
   "sample.tasks": TASKS,
   "sample.solver.name": solvers.SOLVERS,
   "sample.guidance.name": guidance.GUIDANCE,
-  "sample.formats": [name.strip(".") for name in media.WRITABLE],
+  "sample.formats": ["mp4", "gif"],
 }
 # Section -> some of the options that are valid there.
 SECTIONS = {

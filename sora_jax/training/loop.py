@@ -167,28 +167,29 @@ class Loop:
         n += 1
         done = until.done(n)  # once a step: a clock could change its mind
         if log(n):
-          shown = self._report(n, state, pending, clips, mark)
-          progress.update(n, **shown)
+          progress.update(n, **self._report(n, state, pending, clips, mark))
           pending, clips, mark = [], 0, time.monotonic()
         if judge(n) and not done:
           evaluate(self.evaluators, state, self.stage, self.writer)
           mark = time.monotonic()
         if sigterm.raised and not done:
           self._save(n, state, clock)
-          self.checkpointer.wait()
-          logs.say(f"{self.stage}: SIGTERM; saved step {n}, stopping")
-          raise SystemExit(143)
+          self._exit(n)
         if save(n) and not done:
           self._save(n, state, clock)
       if pending:
         self._report(n, state, pending, clips, mark)
       state = self.finish(state)
       self._save(n, state, clock, finished=True)
-      self.checkpointer.wait()
       if sigterm.raised:
-        logs.say(f"{self.stage}: SIGTERM; trained to the end, stopping")
-        raise SystemExit(143)
+        self._exit(n)
+    self.checkpointer.wait()
     return state, evaluate(self.evaluators, state, self.stage, self.writer)
+
+  def _exit(self, n: int) -> None:
+    self.checkpointer.wait()
+    logs.say(f"{self.stage}: SIGTERM; saved step {n}, stopping")
+    raise SystemExit(143)
 
   def _save(self, n, state, clock, finished=False):
     meta = {"seconds": clock.elapsed(), "finished": finished}

@@ -232,3 +232,25 @@ def test_real_clips_all_yield_windows():
     assert clip.text and clip.key == f"{file}@0.000"
     shown = math.ceil(media.probe(CLIPS / file).seconds * 8 - 0.05)
     assert len(clip.video) == min(17, shown)
+
+
+def test_a_caption_without_a_file_is_an_error(folder):
+  (folder / "lost.txt").write_text("nothing to see")
+  with pytest.raises(
+    ValueError, match=r"lost\.txt is a caption without a file"
+  ):
+    VideoFolder(str(folder), **WINDOW)
+  (folder / "lost.avi").write_bytes(b"RIFF")
+  with pytest.raises(ValueError, match=r"lost\.avi is no format that is read"):
+    VideoFolder(str(folder), **WINDOW)
+
+
+def test_the_fingerprint_changes_with_the_content(folder):
+  before = VideoFolder(str(folder), **WINDOW).fingerprint()
+  assert VideoFolder(str(folder), **WINDOW).fingerprint() == before
+  (folder / "b.txt").write_text("another caption")
+  after = VideoFolder(str(folder), **WINDOW).fingerprint()
+  add(folder / "c.mp4", text="more")
+  assert (
+    len({before, after, VideoFolder(str(folder), **WINDOW).fingerprint()}) == 3
+  )

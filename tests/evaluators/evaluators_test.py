@@ -175,8 +175,8 @@ def test_first_passes_over_what_cannot_be_decoded(contexts):
     contexts["autoencoder"], clips=[None, one, None, two]
   )
   assert made.first(2) == [one, two]
-  with pytest.raises(ValueError, match=r"3 clips asked for.* has 2: lower"):
-    made.first(3)
+  assert made.first(1) == [one]
+  assert made.first(3) == [one, two]  # at most: small folders are judged too
 
 
 def test_one_clip_of_each_origin(contexts):

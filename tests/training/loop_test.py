@@ -120,9 +120,19 @@ def test_the_last_state_is_finished_then_saved(make):
 def test_a_finished_run_takes_no_batch(make):
   made, start = make([])
   start = start.replace(step=jnp.int32(6))
-  state, found = made.run(start)
+  state, found = made.run(start, finished=True)
   assert state is start and found == {}
   assert not made.checkpointer.saved
+
+
+def test_an_unfinished_run_at_its_end_is_finished(make):
+  """A checkpoint of the last step that was not finished must not pass."""
+  made, start = make(itertools.repeat(1.0))
+  made.finish = lambda state: state.replace(params={"p": jnp.float32(42)})
+  start = start.replace(step=jnp.int32(6))
+  state, _ = made.run(start, finished=False)
+  assert float(state.params["p"]) == 42
+  assert max(made.checkpointer.saved) == 7
 
 
 def test_sigterm_saves_and_exits_143(make):

@@ -225,10 +225,10 @@ def _no_orphans(
     about = stem.name.lower() in ("readme", "license", "notice")
     if name.suffix != ".txt" or stem in known or about:
       continue
-    what = f"{others[stem].name} is no format that is read" * (stem in others)
+    other = others.get(stem)
+    what = f": {other.name} is no format that is read" if other else ""
     raise ValueError(
-      f"{root / name} is a caption without a file"
-      f"{': ' * bool(what)}{what}: give it one of "
+      f"{root / name} is a caption without a file{what}: give it one of "
       f"{' '.join(media.EXTENSIONS)}, or take the caption away"
     )
 

@@ -1,0 +1,63 @@
+"""A config that contradicts itself or a checkpoint is refused, with numbers."""
+
+import json
+import pathlib
+
+import pytest
+
+from configs import dit_b, video_folder
+from sora_jax import build, check
+
+
+def changed(changes, base=dit_b):
+  config = base.get_config("tiny")
+  with config.unlocked():
+    config.update_from_flattened_dict(changes)
+  return config
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"dit.patch": (2, 1, 1)}, r"use \(1, ph, pw\)"),
+    ({"data.frames": 33}, r"33 makes 9 latent frames .* raise dit.frames to 9"),
+    ({"dit.rows.length": 7}, "dit.rows.length is 7: raise it"),
+    ({"text.max_tokens": 999}, "text.max_tokens=999 exceeds dit.rows.text="),
+    ({"sample.size": (5, 16, 17)}, "axis W has 17 pixels"),
+    ({"sample.source": "nowhere.png"}, "'nowhere.png' is not a file"),
+    ({"sample.task": "extend"}, "set sample.source"),
+  ],
+)
+def test_numbers_that_do_not_fit(changes, message):
+  with pytest.raises(ValueError, match=message):
+    build.everything(changed(changes))
+
+
+def saved(config):
+  return json.loads(json.dumps(build.plain(config)))
+
+
+@pytest.mark.parametrize(
+  ("changes", "named"),
+  [
+    ({"dit.process.target": "x0"}, "dit.process"),
+    ({"dit.shift.power": 0.0}, "dit.shift"),
+    ({"autoencoder.model.channels": 4}, "autoencoder.model"),
+    ({"text.vocab_size": 299}, "text"),
+  ],
+)
+def test_a_checkpoint_of_another_model(changes, named):
+  with pytest.raises(ValueError, match=f"  {named}: saved .*, now "):
+    check.same_model(
+      changed(changes), saved(changed({})), pathlib.Path("there")
+    )
+
+
+def test_how_it_is_computed_may_differ():
+  now = changed({"dit.model.remat": "full", "dit.model.attention": "by_head"})
+  check.same_model(now, saved(changed({})), pathlib.Path("there"))
+
+
+def test_no_data_path_says_which_key_to_set(tmp_path):
+  with pytest.raises(ValueError, match=r"set --config\.data\.path"):
+    build.source(changed({}, video_folder), tmp_path)()

@@ -1,0 +1,62 @@
+"""Encoding a data set: statistics of what is real, and nothing lost."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sora_jax.models import autoencoder as ae
+from sora_jax.objectives.autoencode import Autoencode
+from sora_jax.training import encode
+from sora_jax.types import Clip
+
+
+@pytest.fixture(scope="module")
+def trained():
+  model = ae.Autoencoder((2, 4, 4), 3, 8, 1, (3, 3), -8.0, jnp.float32)
+  objective = Autoencode(model, "l2", 1e-6, "pca")
+  video = np.random.default_rng(0).integers(0, 255, (4, 5, 8, 8, 3), np.uint8)
+  batch = {"video": video, "mask": np.ones((4, 5, 8, 8), bool)}
+  params = nn.meta.unbox(objective.init(jax.random.PRNGKey(0), batch))["ae"]
+  return objective, params, batch
+
+
+def test_statistics_normalise(trained):
+  objective, params, batch = trained
+  stats = encode.statistics(objective, params, [batch, batch])
+  z = np.asarray(objective.encode(params, stats, batch["video"]))
+  np.testing.assert_allclose(z.mean(axis=(0, 1, 2, 3)), 0, atol=1e-4)
+  np.testing.assert_allclose(z.std(axis=(0, 1, 2, 3)), 1, atol=1e-3)
+
+
+def test_padding_is_no_data(trained):
+  objective, params, batch = trained
+  mask = batch["mask"].copy()
+  mask[:, 3:] = False  # the last latent frame
+  one = encode.statistics(
+    objective, params, [{"video": batch["video"], "mask": mask}]
+  )
+  video = batch["video"].copy()
+  video[:, 3:] = 7
+  other = encode.statistics(objective, params, [{"video": video, "mask": mask}])
+  for name in ("mean", "std"):
+    np.testing.assert_allclose(one[name], other[name], rtol=1e-5)
+
+
+def test_every_clip_comes_out_once_whatever_its_size(trained):
+  objective, params, _ = trained
+  rng = np.random.default_rng(1)
+  sizes = [(5, 8, 8), (1, 8, 8), (5, 8, 4), (5, 8, 8), (3, 4, 8), (5, 8, 8)]
+  clips = [
+    Clip(rng.integers(0, 255, (*s, 3), np.uint8), 8.0, f"caption {i}", str(i))
+    for i, s in enumerate(sizes)
+  ]
+  stats = objective.no_stats()
+  items = list(encode.encode(objective, params, stats, clips, len(clips), 2))
+  assert sorted(i.key for i in items) == [c.key for c in clips]
+  for item in items:
+    clip = clips[int(item.key)]
+    alone = objective.encode(params, stats, clip.video[None])[0]
+    assert item.text == clip.text
+    np.testing.assert_allclose(item.latents, alone, atol=5e-3)
