@@ -173,9 +173,12 @@ class MetricWriter:
   def _rewrite(self, lines: list[str]) -> None:
     """Replaces the file in one step and opens it for appending."""
     text = "".join(line + "\n" for line in lines)
-    temporary = self._path.with_suffix(".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, self._path)
+    # Only if anything goes: another process, training while this one samples,
+    # may have the file open and would write on into the replaced one.
+    if text != self._path.read_text():
+      temporary = self._path.with_suffix(".tmp")
+      temporary.write_text(text)
+      os.replace(temporary, self._path)
     self._file = self._path.open("a", buffering=1)  # One line at a time.
 
   def _board(self, stage: str) -> tensorboardX.FileWriter:

@@ -187,3 +187,17 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
   assert shown.out == "evaluating\n"
   assert "dit: 100%" in shown.err and "10/10" in shown.err
   assert "loss=0.25" in shown.err
+
+
+def test_a_second_writer_does_not_take_the_file_away(tmp_path):
+  """Sampling while a run trains opens the same folder."""
+  with logs.MetricWriter(tmp_path) as first:
+    first.scalars("dit", 1, {"loss": 1.0})
+    with logs.MetricWriter(tmp_path) as second:
+      second.scalars("sample", 1, {"clips": 2.0})
+    first.scalars("dit", 2, {"loss": 0.5})
+  steps = [
+    (line["stage"], line["step"])
+    for line in logs.read_metrics(tmp_path / "metrics.jsonl")
+  ]
+  assert steps == [("dit", 1), ("sample", 1), ("dit", 2)]
