@@ -134,7 +134,7 @@ class Checkpointer:
   def meta(self, step: int | None = None) -> dict[str, Any]:
     """What `save` was given as `meta` at `step`, at the newest without."""
     self.wait()
-    return _metadata(_find(self._directory, step)).custom_metadata["meta"]
+    return load_meta(self._directory, step)
 
   def config(self, step: int | None = None) -> dict[str, Any]:
     """The config of the run that saved `step`, tuples having become lists."""
