@@ -39,8 +39,10 @@ class Clip:
     fps: frames per second, > 0.
     text: one caption, or one (start frame, caption) per shot.
     key: a name that is unique in its source and stable between runs.
-    audio: optional float32 [samples] in -1..1.
+    audio: optional float32 [samples] or [samples, 2] (left, right) in -1..1.
     rate: samples per second of `audio`, 0 without audio.
+    state: the ground truth of a generated clip, for oracles; None for others,
+      and for what a transform has cut or scaled.
   """
 
   video: np.ndarray
@@ -49,11 +51,19 @@ class Clip:
   key: str = ""
   audio: np.ndarray | None = None
   rate: int = 0
+  state: Any = None
 
   @property
   def origin(self) -> str:
     """The file or item that the clip is a window of: its key before an "@"."""
     return self.key.partition("@")[0]
+
+  @property
+  def caption(self) -> str:
+    """The caption; those of the shots of a clip with cuts, joined in order."""
+    if isinstance(self.text, str):
+      return self.text
+    return " ".join(text for _, text in self.text)
 
 
 @struct.dataclass

@@ -37,7 +37,7 @@ ONLY = {
   "grain": "data/",
   "array_record": "data/",
   "orbax": "training/checkpoint.py",
-  "av": "utils/media.py",
+  "av": "utils/media/",
   "tensorboardX": "utils/logs.py",
 }
 # Folder -> what nothing in it may import.

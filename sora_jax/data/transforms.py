@@ -55,7 +55,7 @@ def bucket(
     Image.fromarray(frame).resize(target[::-1], Image.Resampling.LANCZOS, box)
     for frame in clip.video
   ]
-  return dataclasses.replace(clip, video=np.stack(frames))
+  return dataclasses.replace(clip, video=np.stack(frames), state=None)
 
 
 def trim(clip: Clip, rng: np.random.Generator, *, multiple: int) -> Clip:
@@ -80,7 +80,9 @@ def crop(
   )
   clip = _span(clip, start, frames)
   video = clip.video[:, top : top + height, left : left + width]
-  return dataclasses.replace(clip, video=video)
+  if video.shape == clip.video.shape:
+    return clip
+  return dataclasses.replace(clip, video=video, state=None)
 
 
 def flip(clip: Clip, rng: np.random.Generator, *, probability: float) -> Clip:
@@ -91,7 +93,7 @@ def flip(clip: Clip, rng: np.random.Generator, *, probability: float) -> Clip:
   """
   if rng.random() >= probability:
     return clip
-  return dataclasses.replace(clip, video=clip.video[:, :, ::-1])
+  return dataclasses.replace(clip, video=clip.video[:, :, ::-1], state=None)
 
 
 TRANSFORMS = {"bucket": bucket, "trim": trim, "crop": crop, "flip": flip}
@@ -150,4 +152,6 @@ def _span(clip: Clip, start: int, frames: int) -> Clip:
   if audio is not None:
     ends = np.array([start, start + len(video)]) / clip.fps * clip.rate
     audio = audio[slice(*ends.round().astype(int))]
-  return dataclasses.replace(clip, video=video, text=text, audio=audio)
+  return dataclasses.replace(
+    clip, video=video, text=text, audio=audio, state=None
+  )

@@ -1,5 +1,6 @@
 """Media files: what is written comes back, at the right time, or not at all."""
 
+import os
 import struct
 
 import av
@@ -295,7 +296,7 @@ def test_a_failing_write_leaves_what_was_there(tmp_path, monkeypatch, suffix):
   def fail(*_):
     raise OSError("disk full")
 
-  monkeypatch.setattr(media.os, "replace", fail)
+  monkeypatch.setattr(os, "replace", fail)
   with pytest.raises(OSError, match="disk full"):
     media.write(path, counting(1), 8)
   assert path.read_bytes() == before
@@ -313,7 +314,7 @@ def test_a_write_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
         raise MemoryError
       return real(*args, **kwargs)
 
-  monkeypatch.setattr(media.av, "VideoFrame", Failing)
+  monkeypatch.setattr(av, "VideoFrame", Failing)
   with pytest.raises(MemoryError):
     media.write(tmp_path / "a.mp4", scene(9), 8)
   assert not list(tmp_path.iterdir())

@@ -3,5 +3,11 @@
 from sora_jax.data.sources.digits import Digits
 from sora_jax.data.sources.tfds import Tfds
 from sora_jax.data.sources.video_folder import VideoFolder
+from sora_jax.data.sources.world import World
 
-SOURCES = {"digits": Digits, "tfds": Tfds, "video_folder": VideoFolder}
+SOURCES = {
+  "digits": Digits,
+  "tfds": Tfds,
+  "video_folder": VideoFolder,
+  "world": World,
+}

@@ -31,6 +31,7 @@ import numpy as np
 from scipy import ndimage
 
 from sora_jax import types
+from sora_jax.data.world import splines
 
 SPLITS = ("train", "test")
 WORDS = (
@@ -173,10 +174,8 @@ def draw(
     ink = np.flatnonzero(glyph.any(1 - axis))
     cells = (np.arange(GRID) - (ink[0] + ink[-1]) / 2) * cell  # [GRID]
     pixels = np.arange(length) + 0.5 - centres[:, axis, None]  # [T, length]
-    # A kernel narrower than a pixel would alias, so it stops shrinking there.
-    scale = max(cell, 1.0)
-    basis = _spline((pixels[:, :, None] - cells) / scale) * (cell / scale)
-    bases.append(basis.astype(np.float32))
+    weights = splines.basis(pixels, cells, cell)
+    bases.append(weights.astype(np.float32))
   by, bx = bases  # [T, H, GRID], [T, W, GRID]
   return by @ glyph @ bx.transpose(0, 2, 1)
 
@@ -303,13 +302,6 @@ class DigitClips(Sequence):
 def _check_split(split: str) -> None:
   if split not in SPLITS:
     raise ValueError(f"No split {split!r} in digits; use {', '.join(SPLITS)}.")
-
-
-def _spline(x: np.ndarray) -> np.ndarray:
-  """Quadratic B-spline with support (-1.5, 1.5)."""
-  x = np.abs(x)
-  tail = np.maximum(1.5 - x, 0) ** 2 / 2
-  return np.where(x < 0.5, 0.75 - x * x, tail)
 
 
 def _path(

@@ -1,4 +1,4 @@
-"""Video and image files in and out; the only file that knows the codecs.
+"""Video and image files in and out.
 
 Time is what the file says, not what a frame counter suggests: a frame is shown
 from its time stamp until the next one, so resampling to a frame rate asks which
@@ -14,32 +14,33 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fractions
-import io
 import itertools
 import json
 import math
-import os
 import pathlib
-import textwrap
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import av
 import numpy as np
 from av.video.reformatter import Colorspace
-from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
-VIDEO_EXTENSIONS = (".mp4", ".webm", ".mkv", ".gif", ".mov")
-IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg")
-EXTENSIONS = VIDEO_EXTENSIONS + IMAGE_EXTENSIONS
+from sora_jax.utils.media import audio as sound
+from sora_jax.utils.media.files import (
+  IMAGE_EXTENSIONS,
+  Path,
+  atomic,
+  check_video,
+  decoding,
+  source,
+  suffix_of,
+)
 
-Rows = Sequence[tuple[str, np.ndarray]]  # Label and video of each.
-Path = str | os.PathLike[str]
 Timed = Iterator[tuple[float, av.VideoFrame | None]]
-
-
-class Undecodable(ValueError):
-  """A file that holds no video or image that can be decoded."""
+# What `write` knows, with the fps that each format can say; decoders slow down
+# shorter gif delays.
+WRITABLE = {".mp4": 1000, ".gif": 50, ".png": 1000}
+_BT709 = Colorspace.ITU709
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ def probe(path: Path | bytes) -> Info:
   height, width = read(path, frames=1, fps=1.0)[0].shape[1:3]
   if _is_image(path):
     return Info(1, 1.0, 1.0, height, width)
-  with _decoding(path), _open(path) as (container, stream):
+  with decoding(path), _open(path) as (container, stream):
     # Some packets are never shown: the last, empty one and those that an edit
     # list cuts away.
     stamps = {
@@ -109,7 +110,7 @@ def read(
   given = f"start={start}, frames={frames}, fps={fps}"
   if start < 0 or any(x is not None and x <= 0 for x in (frames, fps)):
     raise ValueError(f"{given}: need start >= 0, the others > 0 or None")
-  with _decoding(path):
+  with decoding(path):
     if _is_image(path):
       return _read_image(path)[None], fps or 1.0
     with _open(path) as (container, stream):
@@ -128,6 +129,8 @@ def write(
   fps: float,
   metadata: Mapping[str, str] | None = None,
   crf: int = 18,
+  audio: np.ndarray | None = None,
+  rate: int = 0,
 ) -> None:
   """Writes a .mp4, .gif or (of one frame) .png; never leaves half a file.
 
@@ -141,12 +144,16 @@ def write(
     fps: frames per second, > 0.
     metadata: kept in the file, see `read_metadata`.
     crf: h264 quality, 0 (best) to 51; 18 is visually lossless.
+    audio: float [samples] or [samples, 2] in -1..1, kept as AAC in a .mp4; None
+      or no samples, no sound. See `read_audio`.
+    rate: samples per second of the audio, one of `RATES`.
 
   Raises:
-    ValueError: for an unknown suffix, or a video of the wrong type or shape.
+    ValueError: for an unknown suffix, a video or audio of the wrong type or
+      shape, sound in a format that has none.
   """
-  _check_video(video)
-  path, suffix = pathlib.Path(path), _suffix(path)
+  check_video(video)
+  path, suffix = pathlib.Path(path), suffix_of(path)
   if suffix not in WRITABLE:
     raise ValueError(f"cannot write {path}: end it in one of {[*WRITABLE]}")
   if not 0 < fps <= WRITABLE[suffix]:
@@ -154,10 +161,16 @@ def write(
   if suffix == ".png" and len(video) != 1:
     fix = "write a .mp4 or .gif, or use contact_sheet()"
     raise ValueError(f"axis T is {len(video)}, a png holds one frame: {fix}")
+  if audio is not None:
+    sound.check(audio, rate)
+    if suffix != ".mp4":
+      raise ValueError(
+        f"a {suffix} holds no sound: write a .mp4, or leave audio out"
+      )
   metadata = {key: str(value) for key, value in (metadata or {}).items()}
-  with _atomic(path) as temporary:
+  with atomic(path) as temporary:
     if suffix == ".mp4":
-      _write_mp4(temporary, video, fps, metadata, crf)
+      _write_mp4(temporary, video, fps, metadata, crf, audio, rate)
     elif suffix == ".gif":
       _write_gif(temporary, video, fps, metadata)
     else:
@@ -173,8 +186,8 @@ def read_metadata(path: Path) -> dict[str, str]:
   Raises:
     Undecodable, FileNotFoundError: as in `read`.
   """
-  suffix = _suffix(path)
-  with _decoding(path):
+  suffix = suffix_of(path)
+  with decoding(path):
     if suffix not in (".gif", *IMAGE_EXTENSIONS):
       with _open(path) as (container, _):
         return dict(container.metadata)
@@ -189,91 +202,10 @@ def read_metadata(path: Path) -> dict[str, str]:
   return {"comment": comment} if comment else {}
 
 
-def contact_sheet(path: Path, rows: Rows, columns: int = 8) -> None:
-  """Writes `sheet(rows, columns)` as one png to look at."""
-  write(path, sheet(rows, columns)[None], fps=1)
-
-
-def sheet(rows: Rows, columns: int = 8) -> np.ndarray:
-  """One row per clip: its label above evenly spaced frames, in time order.
-
-  Frames are scaled by whole numbers, so that pixels stay what they are: small
-  ones enlarged (nearest neighbour), large ones reduced (box).
-
-  Args:
-    rows: (label, uint8 [T, H, W, 3]); sizes and lengths may differ.
-    columns: frames per row; a shorter clip shows all it has.
-  """
-  if not rows or columns < 1:
-    raise ValueError(f"a sheet needs rows and columns: {len(rows)}, {columns}")
-  strips = [_strip(video, columns) for _, video in rows]
-  width = max(strip.shape[1] for strip in strips)
-  parts = []
-  for (label, _), strip in zip(rows, strips):
-    parts += [_caption(label, width), _pad_right(strip, width)]
-  return np.concatenate(parts)
-
-
-# What `write` knows, with the fps that each format can say; decoders slow down
-# shorter gif delays.
-WRITABLE = {".mp4": 1000, ".gif": 50, ".png": 1000}
-# What the codecs raise; Pillow, a SyntaxError for a broken png.
-_FAILURES = (av.error.FFmpegError, EOFError, OSError, SyntaxError, ValueError)
-_FAILURES += (Image.DecompressionBombError,)
-_BT709 = Colorspace.ITU709
-_BACKGROUND = 24  # Grey level, dark enough for light text.
-_GAP = 4  # Pixels between the frames of a sheet.
-
-
-def _strip(video: np.ndarray, columns: int) -> np.ndarray:
-  _check_video(video)
-  length, height, width, _ = video.shape
-  picks = np.linspace(0, length - 1, min(columns, length)).round().astype(int)
-  side = max(height, width)
-  grow, shrink = max(1, 160 // side), math.ceil(side / 320)
-  cells = []
-  for frame in video[picks]:
-    cell = np.asarray(Image.fromarray(frame).reduce(shrink))
-    cell = cell.repeat(grow, axis=0).repeat(grow, axis=1)
-    cells.append(_pad_right(cell, cell.shape[1] + _GAP))
-  return np.concatenate(cells, axis=1)
-
-
-def _pad_right(image: np.ndarray, width: int) -> np.ndarray:
-  missing = ((0, 0), (0, width - image.shape[1]), (0, 0))
-  return np.pad(image, missing, constant_values=_BACKGROUND)
-
-
-def _caption(label: str, width: int) -> np.ndarray:
-  font = ImageFont.load_default(size=14)
-  lines = textwrap.wrap(label, max(1, int(width / font.getlength("n"))))
-  image = Image.new("RGB", (width, 18 * len(lines) + 8), (_BACKGROUND,) * 3)
-  ImageDraw.Draw(image).text((2, 4), "\n".join(lines), font=font)
-  return np.asarray(image)
-
-
-def _suffix(path: Path) -> str:
-  return pathlib.Path(path).suffix.lower()
-
-
-@contextlib.contextmanager
-def _decoding(path: Path | bytes) -> Iterator[None]:
-  """Turns whatever the codecs raise into `Undecodable`."""
-  try:
-    yield
-  except FileNotFoundError:
-    raise
-  except _FAILURES as error:
-    name = f"{len(path)} bytes" if isinstance(path, bytes) else os.fspath(path)
-    reason = getattr(error, "strerror", None) or str(error)
-    raise Undecodable(f"cannot decode {name}: {reason}") from error
-
-
 @contextlib.contextmanager
 def _open(path: Path | bytes):
   """Yields the container and its first video stream."""
-  file = io.BytesIO(path) if isinstance(path, bytes) else os.fspath(path)
-  with av.open(file) as container:
+  with av.open(source(path)) as container:
     if not container.streams.video:
       raise ValueError("it has no video stream")
     stream = container.streams.video[0]
@@ -333,7 +265,7 @@ def _rgb(frame: av.VideoFrame) -> np.ndarray:
 
 def _is_image(path: Path | bytes) -> bool:
   # Bytes have no name, but the video decoder reads images, too.
-  return not isinstance(path, bytes) and _suffix(path) in IMAGE_EXTENSIONS
+  return not isinstance(path, bytes) and suffix_of(path) in IMAGE_EXTENSIONS
 
 
 def _read_image(path: Path) -> np.ndarray:
@@ -341,40 +273,16 @@ def _read_image(path: Path) -> np.ndarray:
     return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
-def _check_video(video: np.ndarray) -> None:
-  """Raises a ValueError that names the axis at fault."""
-  dtype, shape = getattr(video, "dtype", type(video)), np.shape(video)
-  if dtype != np.uint8:
-    raise ValueError(
-      f"the video is {dtype}, it must be uint8: scale to 0..255 and round first"
-    )
-  if len(shape) != 4:
-    raise ValueError(f"the video has shape {shape}, it must be [T, H, W, 3]")
-  for axis, size in zip("THW", shape):
-    if size < 1:
-      raise ValueError(f"axis {axis} of the video {shape} is empty")
-  if shape[3] != 3:
-    raise ValueError(f"the last axis (RGB) of the video {shape} must be 3")
-
-
-@contextlib.contextmanager
-def _atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a hidden name in the same folder; it replaces `path` on success."""
-  temporary = path.with_name(f".{uuid.uuid4().hex}{_suffix(path)}")
-  try:
-    yield temporary
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
-
-
-def _write_mp4(path, video, fps, metadata, crf) -> None:
+def _write_mp4(path, video, fps, metadata, crf, audio, rate) -> None:
   # The moov box first, so that a browser plays before it has the whole file.
   options = {"movflags": "+faststart+use_metadata_tags"}
+  if audio is not None:
+    # Lengths are rounded to this clock: samples, not milliseconds.
+    options["movie_timescale"] = str(rate)
   with av.open(str(path), "w", options=options) as container:
     container.metadata.update(metadata)
-    rate = fractions.Fraction(fps).limit_denominator(1001)
-    stream = container.add_stream("libx264", rate=rate)
+    exact = fractions.Fraction(fps).limit_denominator(1001)
+    stream = container.add_stream("libx264", rate=exact)
     stream.height, stream.width = video.shape[1:3]
     odd = stream.height % 2 or stream.width % 2
     stream.pix_fmt = "yuv444p" if odd else "yuv420p"
@@ -382,6 +290,9 @@ def _write_mp4(path, video, fps, metadata, crf) -> None:
     # Without a tag, players guess the colours by the size of the picture.
     codec = stream.codec_context
     codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
+    # The muxer holds packets back until it has both, in the order of time.
+    if audio is not None and len(audio):
+      container.mux(sound.packets(container, audio, rate))
     for pixels in video:
       frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
       frame = frame.reformat(format=stream.pix_fmt, dst_colorspace=_BT709)
