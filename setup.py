@@ -25,6 +25,7 @@ setuptools.setup(
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
     "pillow",
+    "scikit-image",
     "scikit-learn",
     "scipy",
     "tensorboardX",
@@ -33,7 +34,8 @@ setuptools.setup(
     "tqdm",
   ],
   extras_require={
-    "test": ["pytest", "pytest-xdist", "ruff"],
+    "test": ["matplotlib", "pytest", "pytest-xdist", "ruff"],
+    "colab": ["matplotlib"],
     "bench": ["torch", "diffusers"],
     "gpu": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],

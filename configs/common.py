@@ -29,8 +29,9 @@ def shrink(config: ConfigDict) -> None:
     pt, ph, pw = config.dit.patch
     unit = (max(ch * ph, 8), max(cw * pw, 8))
     frames, height, width = 1 + ct * pt, 2 * unit[0], 2 * unit[1]
-    if config.data.name == "digits":
+    if config.data.name in ("digits", "world"):
       config.data.update(count=24, test_count=8, height=height, width=width)
+      config.data.fps = 2.0  # few frames, and time for something to happen
     config.data.frames = frames
     config.tokens = (height // (ch * ph)) * (width // (cw * pw))
     config.evaluation.clips = 4
@@ -38,10 +39,10 @@ def shrink(config: ConfigDict) -> None:
     config.autoencoder.update(size=(frames, height, width), batch=8)
     config.autoencoder.update(start=2, statistics=2)
     tokens = 2 * config.tokens + 8
-    config.text.update(vocab_size=300, max_tokens=64)
+    config.text.update(vocab_size=300, max_tokens=160)
     config.dit.model.update(width=16, depth=2, heads=2, mlp=32)
     config.dit.model.text.update(width=16, depth=1, heads=2)
-    config.dit.rows.update(rows=8, length=2 * tokens, text=128, clips=2)
+    config.dit.rows.update(rows=8, length=2 * tokens, text=320, clips=2)
     config.sample.update(
       size=(frames, height, width), steps=2, rows=2, clips=2, decode_batch=2
     )

@@ -117,7 +117,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "fixed_times": {"name": "fixed_times", "times": 10},
       "grid": {"name": "grid", "clips": 8, "seed": 0},
       "continuation": {"name": "continuation", "clips": 16, "seed": 0},
-      "captions": {"name": "captions", "clips": 256, "empty": 64, "seed": 0},
+      "captions": {
+        "name": "captions",
+        "oracle": "digits",
+        "clips": 256,
+        "empty": 64,
+        "seed": 0,
+      },
     },
   }
 

@@ -16,7 +16,7 @@ from sora_jax.models.autoencoder import latent_size
 from sora_jax.run import Run
 from sora_jax.sampling.pipeline import Request
 from sora_jax.sampling.tasks import KEPT
-from sora_jax.training import encode, loop
+from sora_jax.training import loop
 from sora_jax.types import Clip
 from sora_jax.utils import files, logs, media
 
@@ -114,7 +114,7 @@ def _requests(run: Run) -> list[Request]:
         logs.say(f"sample: {clip.key} is too short for {task}, left out")
         continue
       given = clip.video if task in KEPT else None
-      wanted.append((encode.caption(clip), shown, task, given))
+      wanted.append((clip.caption, shown, task, given))
   return [
     Request(*options, seed=config.seed + i) for i, options in enumerate(wanted)
   ]

@@ -1,9 +1,10 @@
-"""Do the captions move the output? Oracle scores of generated digits."""
+"""Do the captions move the output? Oracle scores of generated clips."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,15 +12,38 @@ from sora_jax.data.sources import digits
 from sora_jax.evaluators import metrics
 from sora_jax.evaluators.context import Context, trained
 from sora_jax.evaluators.digits_oracle import DigitsOracle
+from sora_jax.evaluators.oracle import read, scores
 from sora_jax.sampling.pipeline import Request
-from sora_jax.types import State
+from sora_jax.types import Clip, State
 
 Scores = dict[str, np.ndarray]
+# (video uint8 [T, H, W, 3], clip whose caption it should show) -> scores
+Oracle = Callable[[np.ndarray, Clip], dict[str, float]]
+
+
+def _digits(video: np.ndarray, clip: Clip) -> dict[str, float]:
+  return DigitsOracle(*video.shape[1:3]).score(video, clip.text)
+
+
+def _world(video: np.ndarray, clip: Clip) -> dict[str, float]:
+  if clip.state is None:
+    raise ValueError(
+      f"the clip {clip.key!r} has no ground truth: the oracle 'world' judges "
+      "data of the source 'world' whose size and length the transforms keep"
+    )
+  return scores.attributes(read.read(video, clip.fps), clip.state)
+
+
+ORACLES: dict[str, Oracle] = {"digits": _digits, "world": _world}
+# Where attributes are drawn evenly; else the shuffled row says what chance is.
 CHANCE = {
-  "digit": 1 / len(digits.WORDS),
-  "colour": 1 / len(digits.COLOURS),
-  "motion": 1 / len(digits.MOTIONS),
-  "background": 1 / len(digits.BACKGROUNDS),
+  "digits": {
+    "digit": 1 / len(digits.WORDS),
+    "colour": 1 / len(digits.COLOURS),
+    "motion": 1 / len(digits.MOTIONS),
+    "background": 1 / len(digits.BACKGROUNDS),
+  },
+  "world": {},
 }
 
 
@@ -33,24 +57,31 @@ class Captions:
   true ones being no better), videos of the empty caption, and chance.
 
   Attributes:
-    context: with clips of the digits set and a pipeline.
+    context: with clips of the set that the oracle reads, and a pipeline.
+    oracle: key of ORACLES.
     clips: captions to judge.
     empty: videos made without a caption.
     seed: of the noise and the shuffling.
   """
 
   context: Context
+  oracle: str
   clips: int
   empty: int
   seed: int
 
+  def __post_init__(self):
+    if self.oracle not in ORACLES:
+      raise ValueError(
+        f"captions(oracle={self.oracle!r}): choose one of {sorted(ORACLES)}"
+      )
+
   def run(self, state: State) -> Iterator[tuple[str, float]]:
     clips = self.context.first(self.clips)
     pipeline, frozen = self.context.pipeline, state.frozen
-    oracle = DigitsOracle(*clips[0].video.shape[1:3])
-    texts = [clip.text for clip in clips]
-    order = shuffled(len(texts), self.seed)
-    others = [texts[i] for i in order]
+    judge = functools.partial(score, ORACLES[self.oracle])
+    texts = [clip.caption for clip in clips]
+    others = [clips[i] for i in shuffled(len(clips), self.seed)]
 
     real = [clip.video for clip in clips]
     through = pipeline.decode(
@@ -62,22 +93,24 @@ class Captions:
       frozen,
       self._requests(clips[: self.empty], [""] * self.empty),
     )
-    true = score(oracle, made, texts)
-    wrong = score(oracle, made, others)
-    yield from _row("real", score(oracle, real, texts))
-    yield from _row("autoencoder", score(oracle, through, texts))
+    true, wrong = judge(made, clips), judge(made, others)
+    yield from _row("real", judge(real, clips))
+    yield from _row("autoencoder", judge(through, clips))
     yield from _row("generated", true)
-    for name in CHANCE:
-      if name in true:
-        low, high = metrics.bootstrap(true[name])
-        yield f"generated low/{name}", low
-        yield f"generated high/{name}", high
+    for name in true:
+      low, high = metrics.bootstrap(_known(true[name]))
+      yield f"generated low/{name}", low
+      yield f"generated high/{name}", high
     yield from _row("shuffled", wrong)
-    yield from _row("empty", score(oracle, free, texts[: self.empty]))
-    for name, chance in CHANCE.items():
+    yield from _row("empty", judge(free, clips[: self.empty]))
+    for name, chance in CHANCE[self.oracle].items():
       if name in true:
         yield f"chance/{name}", chance
-        yield f"p-value/{name}", metrics.paired_p(true[name], wrong[name])
+    for name in set(true) & set(wrong) - {"debris"}:
+      both = np.isfinite(true[name]) & np.isfinite(wrong[name])
+      if both.sum() > 1:
+        p = metrics.paired_p(true[name][both], wrong[name][both])
+        yield f"p-value/{name}", p
 
   def _requests(self, clips, texts) -> list[Request]:
     return [
@@ -95,13 +128,18 @@ def shuffled(count: int, seed: int) -> np.ndarray:
 
 
 def score(
-  oracle: DigitsOracle, videos: Sequence[np.ndarray], texts: Sequence[str]
+  oracle: Oracle, videos: Sequence[np.ndarray], clips: Sequence[Clip]
 ) -> Scores:
-  """Each attribute's 0/1 by clip."""
-  rows = [oracle.score(v, t) for v, t in zip(videos, texts)]
-  return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+  """Each attribute by clip; nan for a clip that it does not apply to."""
+  rows = [oracle(v, clip) for v, clip in zip(videos, clips, strict=True)]
+  names = dict.fromkeys(name for row in rows for name in row)
+  return {n: np.array([row.get(n, np.nan) for row in rows]) for n in names}
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+  return values[np.isfinite(values)]
 
 
 def _row(name: str, scores: Scores) -> Iterator[tuple[str, float]]:
   for attribute, values in scores.items():
-    yield f"{name}/{attribute}", float(values.mean())
+    yield f"{name}/{attribute}", float(_known(values).mean())

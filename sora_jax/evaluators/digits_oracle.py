@@ -90,8 +90,8 @@ class DigitsOracle:
     inked = ink.any((1, 2))
     digit, colour = NO_DIGIT, NONE
     if inked.any():
-      votes = _classifier(min(ink.shape[1:])).decision_function(
-        [_view(frame).ravel() for frame in ink[inked]]
+      votes = classifier(min(ink.shape[1:])).decision_function(
+        [view(frame).ravel() for frame in ink[inked]]
       )
       digit = int(votes.sum(0).argmax())
       colour = _colour(video, ink, base)
@@ -170,8 +170,8 @@ def _debris(ink: np.ndarray) -> float:
   return 1 - areas.max() / areas.sum() if len(areas) else 0.0
 
 
-def _view(ink: np.ndarray) -> np.ndarray:
-  """The ink around its centroid, resampled to [CELLS, CELLS]."""
+def view(ink: np.ndarray) -> np.ndarray:
+  """A frame's ink [H, W] around its centroid, resampled to [CELLS, CELLS]."""
   step = WINDOW * min(ink.shape) / CELLS  # pixels per cell
   smooth = ndimage.gaussian_filter(ink, step / 2)  # or the resampling aliases
   corner = np.array(ndimage.center_of_mass(ink)) - step * (CELLS - 1) / 2
@@ -181,22 +181,26 @@ def _view(ink: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _classifier(side: int) -> svm.SVC:
-  """Digit classifier for frames whose shorter side is `side`; takes seconds.
+def classifier(side: int, sizes: tuple[float, float] = digits.SIZES) -> svm.SVC:
+  """Digit classifier of what `view` shows; takes seconds.
 
   It is trained on renders of the training glyphs at random sizes and sub-pixel
   positions, half of them blurred as a lossy decoder would.
+
+  Args:
+    side: the frames' shorter side, pixels.
+    sizes: heights of 16 cells of a glyph, shares of that side.
   """
   rng = np.random.default_rng(0)
   views, labels = [], []
   for glyph, label in zip(*digits.glyphs("train"), strict=True):
     for copy in range(COPIES):
-      cell = rng.uniform(*digits.SIZES) * side / 16
+      cell = rng.uniform(*sizes) * side / 16
       centre = side / 2 + rng.uniform(-0.5, 0.5, (1, 2))
       cover = digits.draw(glyph, centre, cell, side, side)[0]
       blur = rng.uniform(0.3, 0.8) * math.sqrt(cell) if copy % 2 else 0
       cover = ndimage.gaussian_filter(cover, blur)
       ink = cover / cover.max()
-      views.append(_view(np.where(ink > FAINT, ink, 0)).ravel())
+      views.append(view(np.where(ink > FAINT, ink, 0)).ravel())
       labels.append(label)
   return svm.SVC(C=10, gamma="scale").fit(views, labels)

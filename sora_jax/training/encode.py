@@ -75,7 +75,7 @@ def encode(
     filled = group + [group[-1]] * (batch - len(group))
     z = run(params, stats, np.stack([c.video for c in filled]))
     for clip, latents in zip(group, np.asarray(z, np.float16)):
-      yield Item(latents, caption(clip), clip.key)
+      yield Item(latents, clip.caption, clip.key)
 
   with logs.Progress(total, "encode") as progress:
     for clip in clips:
@@ -90,10 +90,3 @@ def encode(
       if group:
         yield from flush(group)
     progress.update(seen)
-
-
-def caption(clip: Clip) -> str:
-  """A clip's caption; the shots of a clip with cuts, joined in order."""
-  if isinstance(clip.text, str):
-    return clip.text
-  return " ".join(text for _, text in clip.text)

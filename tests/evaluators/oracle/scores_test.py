@@ -1,0 +1,165 @@
+"""The whole oracle: right on real renders, and wrong where it must be."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from sora_jax.data.sources.world import World
+from sora_jax.data.world import sets
+from sora_jax.evaluators.oracle import read, scores
+from tests.evaluators.oracle import corruptions
+
+CLIPS = 6
+
+
+@functools.cache
+def clips(name, side=64, count=CLIPS):
+  source = World(
+    set=name,
+    count=1,
+    test_count=count,
+    frames=17,
+    height=side,
+    width=side,
+    fps=8.0,
+    seed=0,
+  )
+  return tuple(source.clips("test"))
+
+
+def attributes(video, clip):
+  return scores.attributes(read.read(video, clip.fps), clip.state)
+
+
+def laws(video, clip):
+  return scores.laws(read.read(video, clip.fps), clip.state)
+
+
+@pytest.mark.parametrize("side", [64, 32])
+@pytest.mark.parametrize("name", sorted(sets.SETS))
+def test_real_renders_are_read_right(name, side):
+  table = [attributes(clip.video, clip) for clip in clips(name, side)]
+  for index, row in enumerate(table):
+    wrong = {k: v for k, v in row.items() if v < 1 and k != "debris"}
+    assert not wrong, (index, wrong, clips(name, side)[index].text)
+    assert row["debris"] < 0.02
+
+
+def test_other_clips_truth_scores_near_chance():
+  found = clips("composition", count=12)
+  rows = [
+    scores.attributes(read.read(clip.video, clip.fps), other.state)
+    for clip, other in zip(found, (*found[1:], found[0]), strict=True)
+  ]
+  for name in ("colour", "shape", "motion", "background"):
+    mean = np.mean([row.get(name, 0.0) for row in rows])
+    assert mean < 0.6, name
+  assert np.mean([row["all"] for row in rows]) < 0.1
+
+
+def moving(name="simple"):
+  """A clip whose body moves."""
+  return next(
+    clip
+    for clip in clips(name, count=12)
+    if clip.state.shots[0].scene.motion == "uniform"
+  )
+
+
+def test_a_frozen_video_loses_its_motion():
+  clip = moving()
+  found = attributes(corruptions.frozen(clip.video), clip)
+  assert found["motion"] == 0
+  assert found["colour"] == found["shape"] == 1
+  assert laws(corruptions.frozen(clip.video), clip)["velocity"] > 0.9
+
+
+def test_a_doubled_speed_is_a_velocity_error():
+  clip = moving()
+  true = np.abs(clip.state.velocity).max()
+  fast = laws(corruptions.doubled(clip.video), clip)["velocity"]
+  assert fast > 0.4 * true
+  assert laws(clip.video, clip)["velocity"] < 0.05
+
+
+def test_shuffled_frames_follow_no_law():
+  clip = moving()
+  video = corruptions.shuffled(clip.video)
+  assert attributes(video, clip)["motion"] == 0
+  assert laws(video, clip)["position"] > 0.3
+
+
+def test_swapped_colours_are_other_colours():
+  clip = moving()
+  found = attributes(corruptions.recoloured(clip.video), clip)
+  assert found["colour"] == 0
+  assert found["shape"] == found["motion"] == 1
+
+
+def test_a_reversed_video_goes_the_other_way():
+  clip = moving()
+  found = attributes(clip.video[::-1], clip)
+  assert found["direction"] == 0
+  assert found["motion"] == found["speed"] == 1
+
+
+def test_another_character_after_the_cut_is_noticed():
+  one, other = clips("shots")[:2]
+  start = int(one.state.start[1])
+  colours = [
+    s.shots[0].scene.bodies[0].colour for s in (one.state, other.state)
+  ]
+  assert colours[0] != colours[1] or (
+    one.state.shots[0].scene.bodies[0].shape
+    != other.state.shots[0].scene.bodies[0].shape
+  )
+  video = one.video.copy()
+  video[start:] = other.video[-1]
+  assert attributes(one.video, one)["identity"] == 1
+  assert attributes(video, one)["identity"] < 1
+
+
+def test_what_nothing_explains_is_never_ignored():
+  clip = moving()
+  assert attributes(clip.video, clip)["debris"] < 0.01
+  rng = np.random.default_rng(0)
+  flashing, staying = clip.video.copy(), clip.video.copy()
+  for _ in range(12):
+    y, x = rng.integers(0, 58, 2)
+    flashing[::6, y : y + 4, x : x + 4] = (230, 30, 30)
+  staying[:, 2:6, 2:6] = staying[:, 2:6, 57:61] = (230, 30, 30)
+  assert attributes(flashing, clip)["debris"] > 0.05
+  assert attributes(staying, clip)["count"] == 0
+
+
+def test_laws_hold_on_real_renders():
+  for name in ("motion", "phenomena"):
+    for clip in clips(name):
+      if not clip.state.position.shape[1]:
+        continue  # a fluid has no bodies
+      found = laws(clip.video, clip)
+      if found["position"] == found["position"]:
+        assert found["position"] < 0.1
+      for key in ("energy", "momentum", "penetration", "events"):
+        assert not found[key] > 0.05, (key, clip.text)
+      assert not found["missed"] > 0
+
+
+@pytest.mark.parametrize(
+  ("video", "message"),
+  [
+    (np.zeros((4, 16, 16), np.uint8), "shape"),
+    (np.zeros((0, 16, 16, 3), np.uint8), "shape"),
+    (np.zeros((4, 16, 16, 3)), "uint8"),
+  ],
+)
+def test_what_is_no_video_says_so(video, message):
+  with pytest.raises(ValueError, match=message):
+    read.read(video, 8.0)
+
+
+def test_an_empty_video_shows_nothing():
+  clip = moving()
+  found = attributes(np.full_like(clip.video, 128), clip)
+  assert found["count"] == found["colour"] == found["motion"] == 0
