@@ -12,6 +12,18 @@ from sora_jax.data.world.nouns import UNITS
 
 BASE = dict(count=50, test_count=20, fps=8.0, seed=0)
 
+# sha256 of four clips of every test split at 17 x 32 x 32, pixels and captions.
+PINNED = {
+  "camera": "409827bc7ac56024",
+  "composition": "63de14a3534015cc",
+  "digits": "a755515c262b40ce",
+  "motion": "ad96cc383b978669",
+  "phenomena": "de7909ee9d667642",
+  "shots": "23e61b34e000f848",
+  "simple": "b4bfbe5e406bc02d",
+  "sound": "394d2638abd0de20",
+}
+
 
 def world(name="simple", frames=9, height=32, width=32, **changes):
   return World(
@@ -126,3 +138,15 @@ def test_unknown_splits_and_indices_say_so():
     world().clips("dev")
   with pytest.raises(IndexError, match=r"0\.\.49"):
     world().clips("train")[50]
+
+
+@pytest.mark.parametrize("name", sorted(sets.SETS))
+def test_test_sets_are_pinned(name):
+  """Changing these makes old results incomparable: raise the version then."""
+  digest = hashlib.sha256()
+  for split in sets.SPLITS[1:]:
+    clips = world(name, frames=17).clips(split)
+    for index in range(4):
+      digest.update(clips[index].video.tobytes())
+      digest.update(clips[index].caption.encode())
+  assert digest.hexdigest()[:16] == PINNED[name]
