@@ -106,7 +106,7 @@ class Captions:
     for name, chance in CHANCE[self.oracle].items():
       if name in true:
         yield f"chance/{name}", chance
-    for name in set(true) & set(wrong) - {"debris"}:
+    for name in (n for n in true if n in wrong and n != "debris"):
       both = np.isfinite(true[name]) & np.isfinite(wrong[name])
       if both.sum() > 1:
         p = metrics.paired_p(true[name][both], wrong[name][both])
