@@ -204,7 +204,8 @@ def _matched(told: motion.Motion, truth: np.ndarray, fps: float):
     for pairs in [list(zip(told.tracks, frames, strict=True))]
     for i in range(truth.shape[1])
   ]
-  distance = np.nan_to_num(np.array(far).reshape(truth.shape[1], -1), nan=1e6)
+  shape = truth.shape[1], len(frames)  # either may be 0
+  distance = np.nan_to_num(np.array(far).reshape(shape), nan=1e6)
   for i, j in zip(*linear_sum_assignment(distance), strict=True):
     found[frames[j], i] = told.tracks[j].position
     velocity[frames[j], i] = told.tracks[j].velocity
