@@ -183,7 +183,7 @@ def load_config(
   Raises:
     FileNotFoundError: if there is no such checkpoint.
   """
-  return _metadata(_find(_absolute(directory), step)).custom_metadata["config"]
+  return _custom(directory, step, "config")
 
 
 def load_meta(
@@ -194,7 +194,12 @@ def load_meta(
   Raises:
     FileNotFoundError: if there is no such checkpoint.
   """
-  return _metadata(_find(_absolute(directory), step)).custom_metadata["meta"]
+  return _custom(directory, step, "meta")
+
+
+def _custom(directory: str | os.PathLike[str], step: int | None, name: str):
+  """What was saved beside a checkpoint under `name`."""
+  return _metadata(_find(_absolute(directory), step)).custom_metadata[name]
 
 
 def _absolute(directory: str | os.PathLike[str]) -> epath.Path:

@@ -152,12 +152,11 @@ class WorldClips(Sequence):
 
   def _draw(self, shots, start, times) -> np.ndarray:
     config = self.config
-    split = "train" if self.split == "train" else "test"
     parts = []
     for shot, own in zip(shots, np.split(times, start[1:])):
       glyphs = None
       if any(body.shape == "digit" for body in shot.scene.bodies):
-        glyphs = digits.glyphs(split)[0]
+        glyphs = digits.glyphs(config.draw(self.split).handwriting)[0]
       parts.append(
         render.render(
           shot.scene, own - shot.start, config.height, config.width, glyphs

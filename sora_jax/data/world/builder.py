@@ -136,7 +136,7 @@ def _example(clip, path: pathlib.Path) -> dict:
   shots = [(int(n), shot.text) for n, shot in zip(state.start, state.shots)]
   return {
     "video": path.read_bytes(),
-    "text": " ".join(text for _, text in shots),
+    "text": clip.caption,
     "shots": json.dumps(shots),
     "events": json.dumps([dataclasses.asdict(e) for e in state.events]),
     "key": clip.key,

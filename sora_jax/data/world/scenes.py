@@ -71,6 +71,11 @@ class Draw:
     """The set's."""
     return sets.SETS[self.name]
 
+  @property
+  def handwriting(self) -> str:
+    """The split of the digits' images: all but "train" show others."""
+    return "train" if self.split == "train" else "test"
+
 
 def check(draw: Draw) -> None:
   """Tries every motion of a set, in shots of the least length.
@@ -229,7 +234,7 @@ def _body(rng, draw: Draw, odd: tuple[bool, bool]) -> Body:
   limits = DIGIT_SIZES if shape == "digit" else _choose(rng, ranges)
   glyph, digit = -1, -1
   if shape == "digit":
-    labels = digits.glyphs("train" if draw.split == "train" else "test")[1]
+    labels = digits.glyphs(draw.handwriting)[1]
     digit = int(rng.integers(10))
     glyph = int(_choose(rng, np.flatnonzero(labels == digit)))
   return Body(

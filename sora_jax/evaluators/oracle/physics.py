@@ -69,7 +69,7 @@ def velocity_error(found: np.ndarray, truth: np.ndarray) -> float:
     truth: [n, 2] in the same frames.
   """
   _check("velocity_error", found, truth)
-  return _mean(np.linalg.norm(np.subtract(found, truth), axis=-1))
+  return mean(np.linalg.norm(np.subtract(found, truth), axis=-1))
 
 
 def energy_error(velocity: np.ndarray, mass: np.ndarray) -> float:
@@ -147,7 +147,7 @@ def collision_time_error(found: np.ndarray, truth: np.ndarray) -> float:
   """
   cost = np.abs(np.subtract.outer(found, truth))
   rows, columns = optimize.linear_sum_assignment(cost)
-  return _mean(cost[rows, columns])
+  return mean(cost[rows, columns])
 
 
 def penetration(
@@ -197,7 +197,7 @@ def permanence(
   again = np.flatnonzero(seen[middle:])
   delay = (middle + again[0] - after.start) / fps if again.size else nan
   away = np.linalg.norm(np.subtract(found, truth), axis=-1)[after]
-  return Return(float(seen[after].mean()), float(delay), _mean(away))
+  return Return(float(seen[after].mean()), float(delay), mean(away))
 
 
 def acceleration(position: np.ndarray, fps: float) -> float:
@@ -239,8 +239,8 @@ def _ends(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return np.median(rows[:few], axis=0), np.median(rows[-few:], axis=0)
 
 
-def _mean(values: np.ndarray) -> float:
-  """Of the finite ones; nan for none."""
+def mean(values: np.ndarray) -> float:
+  """The mean of the finite values, of any shape; nan for none."""
   values = values[np.isfinite(values)]
   return float(values.mean()) if values.size else float("nan")
 

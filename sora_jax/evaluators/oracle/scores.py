@@ -159,8 +159,8 @@ def laws(reading: Reading, state: nouns.State) -> dict[str, float]:
   truth = state.position - state.centre[0]  # the tracks' origin
   found, velocity = _matched(told, truth, reading.fps)
   out = {
-    "position": _mean(np.linalg.norm(found - truth, axis=-1)),
-    "velocity": _mean(
+    "position": physics.mean(np.linalg.norm(found - truth, axis=-1)),
+    "velocity": physics.mean(
       np.array(
         [
           physics.velocity_error(velocity[:, i], state.velocity[:, i])
@@ -200,7 +200,10 @@ def _matched(told: motion.Motion, truth: np.ndarray, fps: float):
   found, velocity = np.full((2, *truth.shape), np.nan)
   frames = [np.rint(m.times * fps).astype(int) for m in told.tracks]
   far = [
-    [_mean(np.linalg.norm(truth[f, i] - m.position, axis=-1)) for m, f in pairs]
+    [
+      physics.mean(np.linalg.norm(truth[f, i] - m.position, axis=-1))
+      for m, f in pairs
+    ]
     for pairs in [list(zip(told.tracks, frames, strict=True))]
     for i in range(truth.shape[1])
   ]
@@ -219,9 +222,3 @@ def _hidden(scene: nouns.Scene, state: nouns.State) -> np.ndarray:
   x = state.position[:, 0, 1]
   low, high = wall.centre[1] - wall.half[1], wall.centre[1] + wall.half[1]
   return (x - left >= low) & (x + right <= high)
-
-
-def _mean(values: np.ndarray) -> float:
-  """Of the finite ones; nan for none."""
-  values = values[np.isfinite(values)]
-  return float(values.mean()) if values.size else float("nan")
