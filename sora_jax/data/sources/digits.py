@@ -23,14 +23,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import operator
 import re
-from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
 
 from sora_jax import types
+from sora_jax.data.sources.generated import (
+  Generated,
+  GeneratedClips,
+  check_split,
+)
 from sora_jax.data.world import splines
 
 SPLITS = ("train", "test")
@@ -132,7 +135,7 @@ def parse(text: str) -> Attributes:
 @functools.cache
 def glyphs(split: str) -> tuple[np.ndarray, np.ndarray]:
   """The split's glyphs, float32 [N, GRID, GRID] in [0, 1], and labels [N]."""
-  _check_split(split)
+  check_split(split, SPLITS)
   # Imported here: two seconds that runs on other sources need not pay.
   from sklearn.datasets import load_digits
 
@@ -188,7 +191,7 @@ def paint(coverage: np.ndarray, colour: str, background: str) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Digits:
+class Digits(Generated):
   """A `types.Source` of captioned clips, or images, of one digit each.
 
   A moving digit starts and ends wholly inside the frame, at constant speed, and
@@ -213,46 +216,20 @@ class Digits:
   seed: int
   test_count: int = 256
 
-  def __post_init__(self):
-    least = {"count": 1, "test_count": 1, "frames": 1, "seed": 0}
-    least |= {"height": MIN_SIDE, "width": MIN_SIDE}
-    for name, low in least.items():
-      if getattr(self, name) < low:
-        raise ValueError(
-          f"Digits({name}={getattr(self, name)}): {name} must be >= {low}."
-        )
-    if not self.fps > 0:
-      raise ValueError(f"Digits(fps={self.fps}): fps must be > 0.")
-
-  @property
-  def skipped(self) -> dict[str, str]:
-    """Nothing is ever left out."""
-    return {}
-
-  def fingerprint(self) -> str:
-    """Empty: the arguments say it all."""
-    return ""
+  splits = SPLITS
+  min_side = MIN_SIDE
 
   def clips(self, split: str) -> DigitClips:
     """The split's clips; ValueError for a split that does not exist."""
     return DigitClips(self, split)
 
 
-class DigitClips(Sequence):
-  """Random access to the clips of one split; stateless and picklable."""
-
-  def __init__(self, config: Digits, split: str):
-    _check_split(split)
-    self.config = config
-    self.split = split
-
-  def __len__(self) -> int:
-    train = self.split == "train"
-    return self.config.count if train else self.config.test_count
+class DigitClips(GeneratedClips):
+  """The clips of one split."""
 
   def __getitem__(self, index: int) -> types.Clip:
-    index = self._check(index)
-    config, rng = self.config, self._rng(index)
+    index = self.check(index)
+    config, rng = self.config, self.rng(index)
     attributes = self._choose(rng)
     form = rng.integers(FORMS)
     images, labels = glyphs(self.split)
@@ -270,19 +247,7 @@ class DigitClips(Sequence):
 
   def attributes(self, index: int) -> Attributes:
     """The truth about clip `index`, without drawing it."""
-    return self._choose(self._rng(self._check(index)))
-
-  def _check(self, index: int) -> int:
-    index = operator.index(index)
-    if not 0 <= index < len(self):
-      raise IndexError(
-        f"Clip {index} of split {self.split!r}: valid are 0..{len(self) - 1}."
-      )
-    return index
-
-  def _rng(self, index: int) -> np.random.Generator:
-    seed = (self.config.seed, SPLITS.index(self.split), index)
-    return np.random.default_rng(seed)
+    return self._choose(self.rng(self.check(index)))
 
   def _choose(self, rng: np.random.Generator) -> Attributes:
     """Draws the attributes; always the first draws from a clip's generator."""
@@ -297,11 +262,6 @@ class DigitClips(Sequence):
       motion=list(MOTIONS)[motion] if moving else None,
       background=list(BACKGROUNDS)[background],
     )
-
-
-def _check_split(split: str) -> None:
-  if split not in SPLITS:
-    raise ValueError(f"No split {split!r} in digits; use {', '.join(SPLITS)}.")
 
 
 def _path(

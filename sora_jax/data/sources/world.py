@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Sequence
 
 import numpy as np
 
 from sora_jax.data.sources import digits
+from sora_jax.data.sources.generated import Generated, GeneratedClips
 from sora_jax.data.world import camera, captions, moments, render, scenes, sets
 from sora_jax.data.world import sound as sound_lib
 from sora_jax.data.world.nouns import Event, Shot, State, merged, stage
@@ -18,7 +18,7 @@ MIN_SIDE = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
+class World(Generated):
   """A `types.Source` of scenes with their ground truth in `Clip.state`.
 
   Every clip is a pure function of the arguments, the split and the index. The
@@ -52,16 +52,13 @@ class World:
   rate: int = 16_000
   test_count: int = 256
 
+  splits = sets.SPLITS
+  min_side = MIN_SIDE
+
   def __post_init__(self):
-    least = {"count": 1, "test_count": 1, "frames": 1, "seed": 0, "rate": 1}
-    least |= {"height": MIN_SIDE, "width": MIN_SIDE}
-    for name, low in least.items():
-      if getattr(self, name) < low:
-        raise ValueError(
-          f"World({name}={getattr(self, name)}): {name} must be >= {low}"
-        )
-    if not self.fps > 0:
-      raise ValueError(f"World(fps={self.fps}): fps must be > 0")
+    super().__post_init__()
+    if self.rate < 1:
+      raise ValueError(f"World(rate={self.rate}): rate must be >= 1.")
     for name, valid in (
       ("set", tuple(sets.SETS)),
       ("length", (*captions.LENGTHS, "mixed")),
@@ -82,34 +79,13 @@ class World:
       seconds=(self.frames - 1) / self.fps,
     )
 
-  @property
-  def skipped(self) -> dict[str, str]:
-    """Nothing is ever left out."""
-    return {}
-
-  def fingerprint(self) -> str:
-    """Empty: the arguments say it all."""
-    return ""
-
   def clips(self, split: str) -> WorldClips:
     """The split's clips; ValueError for a split that does not exist."""
     return WorldClips(self, split)
 
 
-class WorldClips(Sequence):
-  """Random access to the clips of one split; stateless and picklable."""
-
-  def __init__(self, config: World, split: str):
-    if split not in sets.SPLITS:
-      raise ValueError(
-        f"no split {split!r} in world; choose from {sets.SPLITS}"
-      )
-    self.config = config
-    self.split = split
-
-  def __len__(self) -> int:
-    train = self.split == "train"
-    return self.config.count if train else self.config.test_count
+class WorldClips(GeneratedClips):
+  """The clips of one split."""
 
   def __getitem__(self, index: int) -> Clip:
     config = self.config
@@ -125,7 +101,7 @@ class WorldClips(Sequence):
       video=video,
       fps=config.fps,
       text=text,
-      key=f"world/{config.set}/{self.split}/{self._check(index):06d}",
+      key=f"world/{config.set}/{self.split}/{self.check(index):06d}",
       audio=self._sound(index, shots, state) if config.channels else None,
       rate=config.rate if config.channels else 0,
       state=state,
@@ -133,22 +109,12 @@ class WorldClips(Sequence):
 
   def shots(self, index: int) -> tuple[Shot, ...]:
     """What clip `index` shows, without drawing it."""
-    config, index = self.config, self._check(index)
-    seed = (config.seed, sets.SPLITS.index(self.split), index)
-    rng = np.random.default_rng(seed)
+    config, rng = self.config, self.rng(self.check(index))
     length = captions.LENGTHS[rng.integers(len(captions.LENGTHS))]
     if config.length != "mixed":
       length = config.length
     draw = config.draw(self.split)
     return scenes.shots(rng, draw, length, config.channels > 0)
-
-  def _check(self, index: int) -> int:
-    index = operator.index(index)
-    if not 0 <= index < len(self):
-      raise IndexError(
-        f"clip {index} of split {self.split!r}: valid are 0..{len(self) - 1}"
-      )
-    return index
 
   def _draw(self, shots, start, times) -> np.ndarray:
     config = self.config
@@ -176,7 +142,7 @@ class WorldClips(Sequence):
       stage(config.height, config.width)[1],
       rate=config.rate,
       channels=config.channels,
-      seed=(config.seed, sets.SPLITS.index(self.split), index),
+      seed=self.seed(index),
     )
 
 
