@@ -4,8 +4,10 @@
     --config.data.set=composition
 
 One of the world's sets (sora_jax/data/world/sets.py) at 64 pixels and two
-seconds; the evaluator `captions` reads the generated videos back from pixels
-and scores them against the ground truth of captions that training never drew.
+seconds. The evaluator `captions` reads the generated videos back from pixels
+and scores them against the ground truth of captions that training never drew;
+`laws` continues clips and measures how far their motion is from the truth's.
+`--config.evaluation.split=test_parameters` judges out of distribution.
 """
 
 from __future__ import annotations
@@ -35,6 +37,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.text.update(vocab_size=1024, max_tokens=128)
     c.dit.rows.text = 256
     c.dit.evaluators.captions.oracle = "world"
+    c.dit.evaluators.laws = {
+      "name": "laws",
+      "task": "extend",  # five frames are given, so velocities are known
+      "clips": 64,
+      "seed": 0,
+    }
     c.sample.prompts = (
       "a large red ball moves left on a white background",
       "a small blue star spins clockwise on a black background",

@@ -4,6 +4,7 @@ from sora_jax.evaluators.captions import Captions
 from sora_jax.evaluators.continuation import Continuation
 from sora_jax.evaluators.fixed_times import FixedTimes
 from sora_jax.evaluators.grid import Grid
+from sora_jax.evaluators.laws import Laws
 from sora_jax.evaluators.reconstruction import Reconstruction
 
 EVALUATORS = {
@@ -11,5 +12,6 @@ EVALUATORS = {
   "continuation": Continuation,
   "fixed_times": FixedTimes,
   "grid": Grid,
+  "laws": Laws,
   "reconstruction": Reconstruction,
 }

@@ -10,7 +10,7 @@ import numpy as np
 
 from sora_jax.data.sources import digits
 from sora_jax.evaluators import metrics
-from sora_jax.evaluators.context import Context, trained
+from sora_jax.evaluators.context import Context, trained, truth
 from sora_jax.evaluators.digits_oracle import DigitsOracle
 from sora_jax.evaluators.oracle import read, scores
 from sora_jax.sampling.pipeline import Request
@@ -26,12 +26,7 @@ def _digits(video: np.ndarray, clip: Clip) -> dict[str, float]:
 
 
 def _world(video: np.ndarray, clip: Clip) -> dict[str, float]:
-  if clip.state is None:
-    raise ValueError(
-      f"the clip {clip.key!r} has no ground truth: the oracle 'world' judges "
-      "data of the source 'world' whose size and length the transforms keep"
-    )
-  return scores.attributes(read.read(video, clip.fps), clip.state)
+  return scores.attributes(read.read(video, clip.fps), truth(clip))
 
 
 ORACLES: dict[str, Oracle] = {"digits": _digits, "world": _world}
@@ -106,7 +101,7 @@ class Captions:
     for name, chance in CHANCE[self.oracle].items():
       if name in true:
         yield f"chance/{name}", chance
-    for name in (n for n in true if n in wrong and n != "debris"):
+    for name in (n for n in true if n in wrong and n not in scores.UNEXPLAINED):
       both = np.isfinite(true[name]) & np.isfinite(wrong[name])
       if both.sum() > 1:
         p = metrics.paired_p(true[name][both], wrong[name][both])

@@ -63,6 +63,20 @@ def first_of_each(clips: Iterable[Clip]) -> Iterator[Clip]:
       yield clip
 
 
+def truth(clip: Clip) -> Any:
+  """The ground truth of a clip of the world, data.world.nouns.State.
+
+  Raises:
+    ValueError: for a clip that has none.
+  """
+  if clip.state is None:
+    raise ValueError(
+      f"the clip {clip.key!r} has no ground truth: the oracle 'world' judges "
+      "data of the source 'world' whose size and length the transforms keep"
+    )
+  return clip.state
+
+
 def frozen_of(state: State, context: Context) -> Mapping[str, Any]:
   """Autoencoder parameters and statistics, in either stage."""
   if "ae" in state.ema:

@@ -6,9 +6,11 @@ import math
 import numpy as np
 import pytest
 
+from configs import dit_b, world
 from sora_jax import build
 from sora_jax.data import loader
 from sora_jax.data.latents import Item
+from sora_jax.data.sources.world import World
 from sora_jax.evaluators import (
   EVALUATORS,
   captions,
@@ -55,22 +57,33 @@ def contexts(model, tmp_path_factory):
   }
 
 
-def options_of(tiny, name):
-  """(stage, options) of the first use of an evaluator in the tiny config."""
-  config = tiny().to_dict()
-  for stage in ("autoencoder", "dit"):
-    for section in config[stage]["evaluators"].values():
-      if section["name"] == name:
-        return stage, {k: v for k, v in section.items() if k != "name"}
-  raise AssertionError(f"configs/dit_b.py shows no use of {name!r}")
+def options_of(name):
+  """(stage, options) of the first use of an evaluator in a tiny config."""
+  for config in (dit_b, world):
+    tiny = config.get_config("tiny").to_dict()
+    for stage in ("autoencoder", "dit"):
+      for section in tiny[stage]["evaluators"].values():
+        if section["name"] == name:
+          return stage, {k: v for k, v in section.items() if k != "name"}
+  raise AssertionError(f"neither dit_b nor world shows a use of {name!r}")
+
+
+def of_the_world(made):
+  """The context with clips of the world, of the same size."""
+  shape = made.first(1)[0].video.shape
+  source = World("motion", 1, *shape[:3], fps=2.0, seed=0, test_count=8)
+  return dataclasses.replace(made, clips=list(source.clips("test")))
 
 
 @pytest.mark.parametrize("name", EVALUATORS)
-def test_every_evaluator_yields_finite_numbers(name, tiny, model, contexts):
-  stage, options = options_of(tiny, name)
+def test_every_evaluator_yields_finite_numbers(name, model, contexts):
+  stage, options = options_of(name)
   if "clips" in options:
     options["clips"] = 6  # some of which move
-  evaluator = EVALUATORS[name](context=contexts[stage], **options)
+  made = contexts[stage]
+  if name == "laws":
+    made = of_the_world(made)
+  evaluator = EVALUATORS[name](context=made, **options)
   state = model.autoencoder if stage == "autoencoder" else model.state
   found = list(evaluator.run(state))
   assert found
@@ -80,6 +93,24 @@ def test_every_evaluator_yields_finite_numbers(name, tiny, model, contexts):
     assert isinstance(value, float) and math.isfinite(value), key
   again = list(evaluator.run(state))
   assert again == found  # the noise is fixed
+
+
+def test_laws_reports_errors_of_the_oracle_and_of_dumb_baselines(
+  model, contexts
+):
+  evaluator = EVALUATORS["laws"](of_the_world(contexts["dit"]), "i2v", 8, 0)
+  found = dict(evaluator.run(model.state))
+  rows = {name.split("/")[0] for name in found}
+  assert rows >= {"real", "generated", "straight on", "last frame repeated"}
+  assert found["real/velocity"] < found["last frame repeated/velocity"]
+  assert found["clips/velocity"] == 8
+  low, high = (found[f"generated {k}/seen"] for k in ("low", "high"))
+  assert low <= found["generated/seen"] <= high
+  with pytest.raises(ValueError, match=r"task='t2v'.*extend"):
+    EVALUATORS["laws"](contexts["dit"], "t2v", 8, 0)
+  with pytest.raises(ValueError, match="no ground truth"):
+    evaluator = EVALUATORS["laws"](contexts["dit"], "i2v", 2, 0)
+    list(evaluator.run(model.state))
 
 
 # By hand ----------------------------------------------------------------------

@@ -64,7 +64,9 @@ def read(video: np.ndarray) -> nouns.Ground:
   """
   seen = clean(video)
   grey = video.mean(-1, dtype=np.float32)
-  return nouns.Ground(_kind(grey, seen), _filled(grey, seen))
+  kind = _kind(grey, seen)
+  stains = [_stains(g, s, kind) for g, s in zip(grey, seen)]
+  return nouns.Ground(kind, _filled(grey, seen), np.array(stains))
 
 
 def smooth(grey: np.ndarray, seen: np.ndarray, sigma: float) -> np.ndarray:
@@ -153,6 +155,26 @@ def _features(grey: np.ndarray, seen: np.ndarray) -> tuple[float, ...] | None:
   squares = max(_explained(_waves(places / zoom), values) for zoom in ZOOMS)
   curve = _explained(_cubic(places), values)
   return tone, flat, high - low, squares, curve, _neighbours(grey, clear)
+
+
+def _stains(grey: np.ndarray, seen: np.ndarray, kind: str) -> float:
+  """Share of one frame's [H, W] clean pixels that the background leaves open.
+
+  nan where too little is clean, and for kinds with edges of their own.
+  """
+  # Walls, and rods, which have the same tone.
+  like = np.abs(grey - motions.TONE) < WALL
+  clear = seen & ~ndimage.binary_dilation(like, np.ones((3, 3)))
+  if kind not in (*vocabulary.TONES, "gradient") or clear.mean() < LEAST:
+    return float("nan")
+  values = grey[clear].astype(np.float64)
+  if kind == "gradient":
+    basis = _cubic(np.argwhere(clear) - np.array(grey.shape) / 2)
+    basis /= np.abs(basis).max(0)
+    values = values - basis @ np.linalg.lstsq(basis, values, rcond=None)[0]
+  else:
+    values = values - np.median(values)
+  return float((np.abs(values) > FLAT).mean())
 
 
 def _neighbours(grey: np.ndarray, clear: np.ndarray) -> float:

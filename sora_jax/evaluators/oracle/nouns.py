@@ -22,10 +22,14 @@ class Ground:
       or "textured"; NONE if it is like nothing in the world.
     grey: float32 [T, H, W] the background's estimated grey value in every
       pixel, objects filled in.
+    stains: float64 [T] share of the background that is not as its kind must be:
+      noise, blotches, seams; nan where the kind does not tell (checkers and
+      textures have edges of their own).
   """
 
   kind: str
   grey: np.ndarray
+  stains: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Shot:
     grains: number of small discs of a fluid, 0 without one.
     grain_colour: their colour.
     debris: float64 [T] coloured area that no track explains, as a share of the
-      coloured area of the frame.
+      coloured area of the shot's mean frame.
   """
 
   start: int

@@ -72,23 +72,33 @@ def velocity_error(found: np.ndarray, truth: np.ndarray) -> float:
   return mean(np.linalg.norm(np.subtract(found, truth), axis=-1))
 
 
-def energy_error(velocity: np.ndarray, mass: np.ndarray) -> float:
-  """|E_end - E_start| / E_start of E = sum_i m_i |v_i|^2 / 2.
+def energy_error(
+  velocity: np.ndarray, truth: np.ndarray, mass: np.ndarray
+) -> float:
+  """|found - true change| of E = sum_i m_i |v_i|^2 / 2, as shares of E_start.
 
-  Start and end are medians over the first and the last quarter of the frames
-  that show all bodies. It is 0 for elastic bodies without gravity, and nan for
+  The change is (E_end - E_start) / E_start. Start and end are medians over the
+  first and the last quarter of the frames that show all bodies. It is nan for
   bodies at rest and for fewer than two such frames.
 
   Args:
     velocity: [T, N, 2] units/s, nan where a body is not seen.
+    truth: [T, N, 2] likewise; frames that `velocity` lacks are left out.
     mass: [N].
   """
+  _check("energy_error", velocity, truth)
+  truth = np.where(np.isnan(velocity), np.nan, truth)
+  return abs(_gain(velocity, mass) - _gain(truth, mass))
+
+
+def _gain(velocity: np.ndarray, mass: np.ndarray) -> float:
+  """(E_end - E_start) / E_start of the kinetic energy."""
   speed = (np.asarray(velocity) ** 2).sum(-1)  # [T, N]
   energy = (np.asarray(mass) * speed).sum(-1) / 2
   start, end = _ends(energy[:, None])
   if not start[0] > REST * np.sum(mass):  # also for nan
     return float("nan")
-  return float(abs(end[0] - start[0]) / start[0])
+  return float((end[0] - start[0]) / start[0])
 
 
 def momentum_error(velocity: np.ndarray, mass: np.ndarray) -> float:

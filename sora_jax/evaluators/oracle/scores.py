@@ -14,13 +14,13 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from sora_jax.data.world import captions, nouns
-from sora_jax.data.world.motions import reach
 from sora_jax.evaluators.oracle import motion, physics
 from sora_jax.evaluators.oracle.nouns import Shot, Track
 from sora_jax.evaluators.oracle.read import Reading
 
 ALIKE = 1.25  # ratio of radii up to which two shots show one character
 FLUID = 10  # grains that make one
+UNEXPLAINED = ("debris", "stains")  # scores that no caption says
 
 
 def attributes(reading: Reading, state: nouns.State) -> dict[str, float]:
@@ -31,7 +31,8 @@ def attributes(reading: Reading, state: nouns.State) -> dict[str, float]:
   and the means over bodies of "colour", "shape", "size", "digit", "direction",
   "speed", "becomes", "grows"; "identity" is the share of cuts across which one
   character stays the same. "binding" is 1 if every body has all of its own
-  right, "all" if everything is. "debris" is the unexplained share of colour.
+  right, "all" if everything is. "debris" is the share of the coloured area that
+  nothing explains, "stains" that of a plain or gradient background.
   """
   found: dict[str, list[float]] = {}
   starts = [int(s) for s in state.start]
@@ -51,7 +52,13 @@ def attributes(reading: Reading, state: nouns.State) -> dict[str, float]:
   out = {name: float(np.mean(values)) for name, values in found.items()}
   out["all"] = float(min(out.values()) == 1)
   debris = np.concatenate([shot.debris for shot in reading.shots])
-  return out | {"debris": float(debris.mean())}
+  out["debris"] = float(debris.mean())
+  stains = np.concatenate([shot.ground.stains for shot in reading.shots])
+  # Rods, and the walls of a vessel, are too thin to be told from seams.
+  thin = any(shot.scene.rods or shot.scene.grains for shot in state.shots)
+  if np.isfinite(stains).any() and not thin:
+    out["stains"] = physics.mean(stains)
+  return out
 
 
 def _overlapping(shots: tuple[Shot, ...], start: int, stop: int) -> int:
@@ -141,84 +148,3 @@ def _identity(reading: Reading) -> list[float]:
     )
     for a, b in itertools.pairwise(heroes)
   ] or [0.0]
-
-
-def laws(reading: Reading, state: nouns.State) -> dict[str, float]:
-  """How far the motion is from the world's, for a clip of one shot.
-
-  For what continues a given clip, so bodies are matched to tracks by place.
-  "position" is the mean distance from the truth, units, and "velocity" the
-  velocity error, units/s (Kang et al. 2024); "energy" and "momentum" are the
-  relative drifts over a collision, "penetration" the deepest overlap in it,
-  units; "events" is the error of impact times, seconds, "missed" the share of
-  impacts that were not seen; "returns" the share of frames that show a body
-  again after it was hidden. nan where a law does not apply, or nothing is seen.
-  """
-  shot, told = reading.shots[0], reading.motions[0]
-  scene = state.shots[0].scene
-  truth = state.position - state.centre[0]  # the tracks' origin
-  found, velocity = _matched(told, truth, reading.fps)
-  out = {
-    "position": physics.mean(np.linalg.norm(found - truth, axis=-1)),
-    "velocity": physics.mean(
-      np.array(
-        [
-          physics.velocity_error(velocity[:, i], state.velocity[:, i])
-          for i in range(truth.shape[1])
-        ]
-      )
-    ),
-    **dict.fromkeys(("energy", "momentum", "penetration"), np.nan),
-    **dict.fromkeys(("events", "missed", "returns"), np.nan),
-  }
-  if scene.motion == "collision":
-    mass = np.array([body.radius**2 for body in scene.bodies])
-    out["energy"] = physics.energy_error(velocity, mass)
-    out["momentum"] = physics.momentum_error(velocity, mass)
-    out["penetration"] = physics.penetration(
-      found[:, 0], found[:, 1], scene.bodies[0].radius, scene.bodies[1].radius
-    )
-  if state.events:
-    times = np.array([event.time for event in state.events])
-    seen = np.array([event.time for event in told.events])
-    out["events"] = physics.collision_time_error(seen, times)
-    out["missed"] = max(0.0, 1 - len(seen) / len(times))
-  if scene.motion == "occlusion":
-    hidden = _hidden(scene, state)
-    place = np.full(truth[:, 0].shape, np.nan)
-    for track in shot.tracks[:1]:
-      place[track.frames] = physics.places(
-        track, shot.view, reading.height, reading.width
-      )
-    back = physics.permanence(place, truth[:, 0], hidden, reading.fps)
-    out["returns"] = back.share
-  return out
-
-
-def _matched(told: motion.Motion, truth: np.ndarray, fps: float):
-  """Position and velocity [T, N, 2] of the tracks nearest to the bodies."""
-  found, velocity = np.full((2, *truth.shape), np.nan)
-  frames = [np.rint(m.times * fps).astype(int) for m in told.tracks]
-  far = [
-    [
-      physics.mean(np.linalg.norm(truth[f, i] - m.position, axis=-1))
-      for m, f in pairs
-    ]
-    for pairs in [list(zip(told.tracks, frames, strict=True))]
-    for i in range(truth.shape[1])
-  ]
-  shape = truth.shape[1], len(frames)  # either may be 0
-  distance = np.nan_to_num(np.array(far).reshape(shape), nan=1e6)
-  for i, j in zip(*linear_sum_assignment(distance), strict=True):
-    found[frames[j], i] = told.tracks[j].position
-    velocity[frames[j], i] = told.tracks[j].velocity
-  return found, velocity
-
-
-def _hidden(scene: nouns.Scene, state: nouns.State) -> np.ndarray:
-  """bool [T]: is the first body wholly behind the wall?"""
-  (wall,) = (w for w in scene.walls if w.front)
-  _, _, left, right = reach(scene.bodies[0])
-  x = state.position[:, 0, 1]
-  low, high = wall.centre[1] - wall.half[1], wall.centre[1] + wall.half[1]
-  return (x - left >= low) & (x + right <= high)

@@ -33,6 +33,8 @@ LEAST = 0.3  # share of a shot's frames in which a thing is seen
 DIP = 0.92  # share of its area: what is smaller for a while is partly hidden
 STROKE = 0.8  # units between the parts of a digit, at most
 RIGID = 0.3  # units by which they move against each other, at most
+ONE = 1.3  # ratio by which their areas change against each other, at most
+REST = 0.6  # share of a body's area: parts that have less are half hidden
 TINY = 0.05  # units squared: what is smaller is a speck
 COLOUR_NAMES = tuple(COLOURS)
 
@@ -67,8 +69,8 @@ def tracks(
 
   Returns:
     tracks, the longest first; the number of grains and their colour (0 and
-    NONE without a fluid); and debris, float64 [T]: the share of each frame's
-    coloured area that none of them explains.
+    NONE without a fluid); and debris, float64 [T]: the coloured area of each
+    frame that none of them explains, as a share of that of the mean frame.
 
   Raises:
     ValueError: for a video of another shape or type.
@@ -98,9 +100,10 @@ def tracks(
     kept[track.frames] += [b.area for b in track.blobs]
   made = [_track(track, len(video), side) for track in linked]
   made.sort(key=lambda t: -len(t.frames))
-  debris = np.where(total > 0, 1 - kept / np.maximum(total, 1e-9), 0.0)
+  # Of the mean frame, or the last speck before a wall would be all of its own.
+  debris = np.maximum(total - kept, 0) / max(total.mean(), 1e-9)
   colour = COLOUR_NAMES[hue] if grains else NONE
-  return tuple(made), grains, colour, np.clip(debris, 0, 1)
+  return tuple(made), grains, colour, debris
 
 
 def _grains(found: list[list[Blob]], unit: float) -> tuple[int, int]:
@@ -130,9 +133,10 @@ def _link(found: list[list[Blob]], unit: float, size) -> list[_Open]:
   """All tracks through the blobs of every frame."""
   tracks: list[_Open] = []
   for frame, now in enumerate(found):
-    now = _parted(
-      [b for b in now if b.area > TINY * unit**2], tracks, frame, size
+    now = _gathered(
+      [b for b in now if b.area > TINY * unit**2], tracks, unit
     )
+    now = _parted(now, tracks, frame, size)
     cost = np.array([[_cost(t, b, frame, unit) for b in now] for t in tracks])
     taken = set()
     if cost.size:
@@ -165,6 +169,30 @@ def _cost(track: _Open, blob: Blob, frame: int, unit: float) -> float:
 def _whole(track: _Open) -> float:
   """Its area of late, not hidden: pixels squared."""
   return max(b.area for b in track.blobs[-3:])
+
+
+def _gathered(now, tracks, unit: float) -> list[Blob]:
+  """The blobs, with what a wall leaves to be seen of one body made one.
+
+  Tips of a star that stand out on either side of it are neighbours of one hue,
+  and much less than a body that was seen whole before. A torn body is not.
+  """
+  out: list[Blob] = []
+  for blob in now:
+    for k, other in enumerate(out):
+      least = (blob.area + other.area) / REST
+      if (
+        blob.hue == other.hue
+        and _gap(blob, other) < STROKE * unit
+        and any(
+          t.blobs[-1].hue == blob.hue and _whole(t) > least for t in tracks
+        )
+      ):
+        out[k] = segment.union(other, blob)
+        break
+    else:
+      out.append(blob)
+  return out
 
 
 def _parted(now, tracks, frame, size) -> list[Blob]:
@@ -255,7 +283,10 @@ def _together(one: _Open, other: _Open, unit: float) -> _Open | None:
   if any(a.hue != b.hue or _gap(a, b) > STROKE * unit for a, b in pairs):
     return None
   apart = np.array([a.pixels - b.pixels for a, b in pairs])
-  if np.ptp(apart, 0).max() > RIGID * unit:
+  ratio = np.array([a.area / b.area for a, b in pairs])
+  if np.ptp(apart, 0).max() > RIGID * unit or np.ptp(np.log(ratio)) > np.log(
+    ONE
+  ):
     return None
   return _Open(shared, [segment.union(a, b) for a, b in pairs])
 

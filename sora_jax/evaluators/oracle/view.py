@@ -14,8 +14,8 @@ which is right up to 0.6 units a frame in both directions.
 The words are read from the path: its travel is the slope of the straight line
 through it times its length, its wobble what is left. A travelling camera
 follows if one coloured thing stays where it is in the view, and pans or tilts
-otherwise. Plain and gradient backgrounds tell little, so there the camera
-stands still unless all that is visible, at least two things, moves alike.
+otherwise. Before a plain or gradient background a moving camera looks like
+bodies that move alike, and there the world's stands still: so it is read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ STRAIGHT = 0.2  # wobble of a moving camera, share of its travel
 SHAKE = 0.04  # least wobble of a shaking one, units
 STAYS = 0.15  # most travel in the view of a thing that is followed, units
 SHARE = 0.05  # the same as a share of the camera's
-ALIKE = 0.15  # most difference of things that move alike, share of their travel
 # Moves, units, after which a checker looks the same.
 SAME = background.SQUARE * np.array(
   [(i, j) for i in range(-2, 3) for j in range(-2, 3) if (i + j) % 2 == 0]
@@ -53,7 +52,7 @@ def read(video: np.ndarray, behind: nouns.Ground) -> nouns.View:
   """
   unit = min(video.shape[1:3]) / UNITS
   if behind.kind in (*vocabulary.TONES, "gradient"):
-    centre, zoom = _together(video, behind, unit), np.ones(len(video))
+    centre, zoom = np.zeros((len(video), 2)), np.ones(len(video))
   else:
     centre, zoom = _path(video, behind, unit)
   kind, direction = _words(centre, zoom)
@@ -129,25 +128,6 @@ def _follows(video, centre, unit) -> bool:
     if np.linalg.norm(travel) < limit and wobble < limit:
       return True
   return False
-
-
-def _together(video, behind, unit) -> np.ndarray:
-  """Centre [T, 2] of a view in which all things move alike, else zeros."""
-  still = np.zeros((len(video), 2))
-  coloured = ~ground.clean(video)
-  base = np.median(behind.grey)
-  solid = np.abs(behind.grey - base) > ground.TONE
-  marked = coloured | solid if behind.kind in vocabulary.TONES else coloured
-  paths = _things(marked, unit)
-  if len(paths) < 2:
-    return still
-  travels = [_line(path)[0] for path in paths]
-  mean = np.mean(travels, axis=0)
-  far = np.linalg.norm(mean)
-  if far < TRAVEL or np.ptp(travels, axis=0).max() > ALIKE * far:
-    return still
-  path = np.mean(paths, axis=0)
-  return path[0] - path
 
 
 def _things(mask: np.ndarray, unit: float) -> list[np.ndarray]:

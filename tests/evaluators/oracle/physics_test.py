@@ -51,19 +51,23 @@ def test_velocity_error_is_the_mean_distance():
     physics.velocity_error(found, truth[:16])
 
 
-def test_elastic_collisions_keep_energy_and_momentum():
+def test_collisions_keep_momentum_and_the_energy_that_the_truth_keeps():
   shown = [s for s in motions(24) if s.shots[0].scene.motion == "collision"]
   assert len(shown) > 3
   for state in shown:
-    assert physics.energy_error(state.velocity, mass(state)) < 1e-6
-    assert physics.momentum_error(state.velocity, mass(state)) < 1e-6
-    slow = state.velocity * np.linspace(1, 0.5, 17)[:, None, None]
-    assert physics.energy_error(slow, mass(state)) > 0.4
-    one = np.where([[[True], [False]]], slow, state.velocity)
-    assert physics.momentum_error(one, mass(state)) > 0.05
-    still = 0 * state.velocity
-    assert math.isnan(physics.energy_error(still, mass(state)))
-    assert math.isnan(physics.momentum_error(still, mass(state)))
+    truth, masses = state.velocity, mass(state)
+    assert physics.energy_error(truth, truth, masses) == 0
+    # Elastic: what the truth keeps is all.
+    start = np.repeat(truth[:1], len(truth), axis=0)
+    assert physics.energy_error(truth, start, masses) < 1e-6
+    assert physics.momentum_error(truth, masses) < 1e-6
+    slow = truth * np.linspace(1, 0.5, 17)[:, None, None]
+    assert physics.energy_error(slow, truth, masses) > 0.4
+    assert physics.energy_error(slow, slow, masses) == 0
+    one = np.where([[[True], [False]]], slow, truth)
+    assert physics.momentum_error(one, masses) > 0.05
+    assert math.isnan(physics.energy_error(0 * truth, truth, masses))
+    assert math.isnan(physics.momentum_error(0 * truth, masses))
 
 
 def test_unseen_bodies_leave_frames_out():
@@ -71,8 +75,13 @@ def test_unseen_bodies_leave_frames_out():
   velocity[:5, 1] = np.nan
   velocity[5:, 0] *= -1
   assert physics.momentum_error(velocity, np.ones(2)) == 0
+  truth = np.ones((17, 2, 2))
+  truth[:5] = 7.0  # where a body is not seen, the truth does not count either
+  assert physics.energy_error(velocity, truth, np.ones(2)) == 0
   velocity[:, 0] = np.nan
-  assert math.isnan(physics.energy_error(velocity, np.ones(2)))
+  assert math.isnan(physics.energy_error(velocity, truth, np.ones(2)))
+  with pytest.raises(ValueError, match="energy_error"):
+    physics.energy_error(velocity, truth[1:], np.ones(2))
 
 
 def test_impacts_are_found_between_frames():

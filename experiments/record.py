@@ -1,0 +1,54 @@
+"""Result files: a CSV that says what made it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import pathlib
+import subprocess
+from collections.abc import Sequence
+
+from sora_jax.utils import files
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+def save(name: str, rows: Sequence[dict[str, object]], **about) -> pathlib.Path:
+  """Writes rows of one kind to results/NAME.csv, whole or not at all.
+
+  Args:
+    name: of the file.
+    rows: dicts with the same keys, the columns.
+    **about: what else a stranger needs to get the same: seeds, counts, hashes.
+      It stands with the commit in lines that begin with "#".
+
+  Raises:
+    ValueError: without rows.
+  """
+  if not rows:
+    raise ValueError(f"results/{name}.csv would have no rows")
+  text = io.StringIO()
+  for key, value in {"commit": commit(), **about}.items():
+    text.write(f"# {key}: {value}\n")
+  writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+  writer.writeheader()
+  writer.writerows(rows)
+  RESULTS.mkdir(exist_ok=True)
+  path = RESULTS / f"{name}.csv"
+  files.write_text(path, text.getvalue())
+  return path
+
+
+def commit() -> str:
+  """The commit of this checkout, with a "+" if files differ from it."""
+  here = pathlib.Path(__file__).parent
+
+  def git(*words):
+    return subprocess.run(
+      ("git", *words), cwd=here, capture_output=True, text=True, check=False
+    ).stdout.strip()
+
+  dirty = git("status", "--porcelain", "--untracked-files=no")
+  return (git("rev-parse", "--short=12", "HEAD") or "unknown") + "+" * bool(
+    dirty
+  )
