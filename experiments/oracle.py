@@ -73,7 +73,9 @@ def heard(source: World, split: str) -> Scores:
   """By score of hearing.score, with "sound " before it, one number a clip."""
   found: Scores = {}
   for clip in source.clips(split):
-    truth = sound.impacts_of(clip.state.events, clip.state.shots[0].scene.bodies)
+    truth = sound.impacts_of(
+      clip.state.events, clip.state.shots[0].scene.bodies
+    )
     seconds = len(clip.video) / clip.fps
     row = hearing.score(
       hearing.listen(clip.audio, clip.rate), truth, seconds, UNITS
@@ -118,11 +120,14 @@ def _cell(job, clips: int, seed: int):
 
 def _summary(rows: Sequence[dict[str, object]]) -> None:
   """Prints the share of attributes by size and split, and the worst cells."""
-  said = [r for r in rows if r["side"] and r["score"] in attributes([r["score"]])]
+  said = [
+    r for r in rows if r["side"] and r["score"] in attributes([r["score"]])
+  ]
   for side, split in itertools.product(SIDES, sets.SPLITS[1:]):
     own = [r for r in said if (r["side"], r["split"]) == (side, split)]
     means = [
-      np.mean([r["mean"] for r in own if r["set"] == name]) for name in sets.SETS
+      np.mean([r["mean"] for r in own if r["set"] == name])
+      for name in sets.SETS
     ]
     worst = sorted(own, key=lambda r: r["mean"])[:3]
     logs.say(

@@ -124,6 +124,7 @@ def everything(config: ConfigDict) -> None:
   prepare(config, "train")
   rows(config)
   check.sizes(config)
+  check.evaluators(config)
   source(config, Path())
   for stage in ("autoencoder", "dit"):
     section = config[stage]

@@ -63,6 +63,35 @@ def sizes(config: ConfigDict) -> None:
   patchify.grid((*size, 1), patch)
 
 
+def evaluators(config: ConfigDict) -> None:
+  """Whether the data has what its judges need.
+
+  Raises:
+    ValueError: naming the evaluator, now and not after hours of training.
+  """
+  frames = (
+    1 + (config.data.frames - 1) // (config.autoencoder.model.compression[0])
+  )
+  for name, section in config.dit.evaluators.items():
+    where = f"dit.evaluators.{name}"
+    kept = KEPT.get(section.task, 0) if "task" in section else 0
+    if frames <= kept:
+      raise ValueError(
+        f"{where}.task={section.task!r} is given {kept} latent frames and "
+        f"data.frames={config.data.frames} makes {frames}: raise data.frames, "
+        "or take the task 'i2v'"
+      )
+    exact = section.name == "laws" or (
+      "oracle" in section and section.oracle == "world"
+    )
+    if exact and config.data.name != "world":
+      raise ValueError(
+        f"{where} judges against the ground truth of the source 'world', and "
+        f"data.name is {config.data.name!r}: take the data 'world', or remove "
+        "the evaluator"
+      )
+
+
 # What may differ between training and sampling: how it is computed.
 _FREE = ("attention", "remat", "dtype")
 

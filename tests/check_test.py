@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from configs import dit_b, video_folder
+from configs import dit_b, video_folder, world
 from sora_jax import build, check
 
 
@@ -31,6 +31,15 @@ def changed(changes, base=dit_b):
 def test_numbers_that_do_not_fit(changes, message):
   with pytest.raises(ValueError, match=message):
     build.everything(changed(changes))
+
+
+def test_evaluators_that_the_data_cannot_feed():
+  laws = {"dit.evaluators.laws.task": "extend"}
+  with pytest.raises(ValueError, match=r"given 2 latent .* makes 2: raise"):
+    build.everything(changed(laws, world))
+  digits = changed({"dit.evaluators.captions.oracle": "world"})
+  with pytest.raises(ValueError, match=r"captions .* data.name is 'digits'"):
+    build.everything(digits)
 
 
 def saved(config):

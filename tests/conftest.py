@@ -21,9 +21,10 @@ def pytest_configure(config):
   """Runs before JAX is imported; workers and subprocesses inherit it."""
   os.environ.setdefault("JAX_PLATFORMS", "cpu")
   os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
-  os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax"))
-  )
+  if hasattr(config, "cache"):  # not under -p no:cacheprovider
+    os.environ.setdefault(
+      "JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax"))
+    )
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
   root = str(config.rootpath)
   paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -133,9 +133,7 @@ def _link(found: list[list[Blob]], unit: float, size) -> list[_Open]:
   """All tracks through the blobs of every frame."""
   tracks: list[_Open] = []
   for frame, now in enumerate(found):
-    now = _gathered(
-      [b for b in now if b.area > TINY * unit**2], tracks, unit
-    )
+    now = _gathered([b for b in now if b.area > TINY * unit**2], tracks, unit)
     now = _parted(now, tracks, frame, size)
     cost = np.array([[_cost(t, b, frame, unit) for b in now] for t in tracks])
     taken = set()
