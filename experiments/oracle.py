@@ -139,6 +139,7 @@ def _summary(rows: Sequence[dict[str, object]]) -> None:
 def main(argv: list[str]) -> None:
   """Reads, prints and saves."""
   del argv
+  about = {"commit": record.commit(), "clips": CLIPS.value, "seed": SEED.value}
   splits = sets.SPLITS[1:]
   jobs = [*itertools.product(SIDES, splits, sets.SETS)]
   jobs += [(0, split, "sound") for split in splits]  # no side: to be heard
@@ -156,7 +157,6 @@ def main(argv: list[str]) -> None:
         )
       logs.say(f"{job}: {len(found)} scores")
   _summary(rows)
-  about = {"clips": CLIPS.value, "seed": SEED.value}
   path = record.save("oracle", rows, **about, sha256=whole.hexdigest()[:16])
   logs.say(f"{path}")
 

@@ -19,8 +19,8 @@ def save(name: str, rows: Sequence[dict[str, object]], **about) -> pathlib.Path:
   Args:
     name: of the file.
     rows: dicts with the same keys, the columns.
-    **about: what else a stranger needs to get the same: seeds, counts, hashes.
-      It stands with the commit in lines that begin with "#".
+    **about: what else a stranger needs to get the same: `commit` as of the
+      start, seeds, counts, hashes. It stands in lines that begin with "#".
 
   Raises:
     ValueError: without rows.
@@ -28,7 +28,7 @@ def save(name: str, rows: Sequence[dict[str, object]], **about) -> pathlib.Path:
   if not rows:
     raise ValueError(f"results/{name}.csv would have no rows")
   text = io.StringIO()
-  for key, value in {"commit": commit(), **about}.items():
+  for key, value in about.items():
     text.write(f"# {key}: {value}\n")
   writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
   writer.writeheader()
