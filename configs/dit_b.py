@@ -47,7 +47,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "channels": 16,
       "width": 128,
       "depth": 3,
-      "kernel": (3, 3),
+      "kernel": (3, 3),  # time, space
+      "factored": True,  # (2 + 1)-D
+      "lowering": "fastest",  # of full kernels
+      "heads": 0,  # of attention within a latent frame
       "logvar": -8.0,
       "dtype": "float32",
     },
@@ -144,7 +147,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     "solver": {"name": "heun"},
     "guidance": {"name": "cfg", "scale": 3.0, "low": 0.0, "high": 0.7},
     "rows": 8,
-    "decode_batch": 8,
+    "decode_batch": 8,  # clips at once
+    "decode_frames": 16,  # and latent frames of them
     "formats": ("mp4",),
   }
   c.evaluation = {"split": "test", "clips": 64}

@@ -40,6 +40,7 @@ from sora_jax.evaluators import EVALUATORS
 from sora_jax.evaluators.context import Context
 from sora_jax.models.attention import ATTENTION
 from sora_jax.models.autoencoder import Autoencoder
+from sora_jax.models.causal_conv import LOWERINGS
 from sora_jax.models.dit import REMAT, DiT
 from sora_jax.models.text_encoder import TextEncoder
 from sora_jax.objectives.autoencode import Autoencode
@@ -220,6 +221,7 @@ def autoencoder(config: ConfigDict) -> Autoencode:
   section = plain(config.autoencoder.model)
   dtype = key(DTYPES, section.pop("dtype"), "autoencoder.model.dtype")
   model = call(Autoencoder, section, "autoencoder.model", dtype=dtype)
+  key(LOWERINGS, model.lowering, "autoencoder.model.lowering")
   options = plain(config.autoencoder.objective)
   return call(Autoencode, options, "autoencoder.objective", model=model)
 
@@ -323,6 +325,7 @@ def pipeline(
     clips=config.dit.rows.clips,
     max_text=config.text.max_tokens,
     decode_batch=sample.decode_batch,
+    decode_frames=sample.decode_frames,
   )
 
 

@@ -59,6 +59,11 @@ def sizes(config: ConfigDict) -> None:
       f"text.max_tokens={config.text.max_tokens} exceeds dit.rows.text="
       f"{packed.text}: raise dit.rows.text"
     )
+  if config.sample.decode_frames < 1:
+    raise ValueError(
+      f"sample.decode_frames={config.sample.decode_frames}: the decoder takes "
+      "at least 1 latent frame at a time"
+    )
   size = latent_size(config.sample.size, model.compression)
   patchify.grid((*size, 1), patch)
 
@@ -93,7 +98,7 @@ def evaluators(config: ConfigDict) -> None:
 
 
 # What may differ between training and sampling: how it is computed.
-_FREE = ("attention", "remat", "dtype")
+_FREE = ("attention", "remat", "dtype", "lowering")
 
 
 def same_model(

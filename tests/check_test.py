@@ -24,6 +24,7 @@ def changed(changes, base=dit_b):
     ({"dit.rows.length": 7}, "dit.rows.length is 7: raise it"),
     ({"text.max_tokens": 999}, "text.max_tokens=999 exceeds dit.rows.text="),
     ({"sample.size": (5, 16, 17)}, "axis W has 17 pixels"),
+    ({"sample.decode_frames": 0}, "decode_frames=0: .* at least 1"),
     ({"sample.source": "nowhere.png"}, "'nowhere.png' is not a file"),
     ({"sample.task": "extend"}, "set sample.source"),
   ],

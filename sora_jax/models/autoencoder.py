@@ -9,10 +9,15 @@ Encoder and decoder are each a linear map of the cell (started from a principal
 component analysis of the data, which is the best linear autoencoder) plus a
 residual network that starts at zero; training therefore begins at the linear
 yardstick and can only improve on it.
+
+Both take a clip whole or in chunks: the first with start=True, the others with
+start=False and the collection causal_conv.STREAM that the one before left. The
+result is the same; `objectives.streaming` does it.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +25,12 @@ import jax
 import jax.numpy as jnp
 
 from sora_jax.models import layers
-from sora_jax.models.causal_conv import ResBlock, past
+from sora_jax.models.causal_conv import (
+  CausalConv,
+  FrameAttention,
+  ResBlock,
+  past,
+)
 from sora_jax.packing.patchify import patchify, unpatchify
 from sora_jax.types import Array
 
@@ -54,20 +64,40 @@ def pixel_size(
   return 1 + (t - 1) * ct, h * ch, w * cw
 
 
-def to_cells(video: Array, compression: Compression) -> Array:
-  """Video [B, T, H, W, 3] -> cells [B, t, h, w, ct * cs * cs * 3]."""
-  t, h, w = latent_size(video.shape[1:4], compression)
-  cells = patchify(past(video, compression[0] - 1), compression)
-  return cells.reshape(video.shape[0], t, h, w, -1)
+def to_cells(
+  video: Array, compression: Compression, start: bool = True
+) -> Array:
+  """Video [B, T, H, W, 3] -> cells [B, t, h, w, ct * cs * cs * 3].
+
+  Args:
+    video: T = 1 + ct * (t - 1) frames; ct * t if it is no start.
+    compression: (ct, ch, cw).
+    start: whether it is the start of a clip, whose first frame stands alone.
+
+  Raises:
+    ValueError: if the size does not divide, naming the axis.
+  """
+  ct = compression[0]
+  if start:
+    size = latent_size(video.shape[1:4], compression)
+    video = past(video, ct - 1)
+  else:
+    frames, *space = video.shape[1:4]
+    if not frames or frames % ct:
+      raise ValueError(f"axis T goes on for {frames} frames; need {ct} * k")
+    size = (frames // ct, *latent_size((1, *space), compression)[1:])
+  return patchify(video, compression).reshape(len(video), *size, -1)
 
 
-def to_video(cells: Array, compression: Compression) -> Array:
+def to_video(
+  cells: Array, compression: Compression, start: bool = True
+) -> Array:
   """Inverse of `to_cells`."""
   b, t, h, w, d = cells.shape
   ct, ch, cw = compression
   flat = cells.reshape(b, t * h * w, d)
   video = unpatchify(flat, (t * ct, h * ch, w * cw), compression)
-  return video[:, ct - 1 :]
+  return video[:, ct - 1 :] if start else video
 
 
 class Autoencoder(nn.Module):
@@ -79,6 +109,10 @@ class Autoencoder(nn.Module):
     width: channels of the residual networks.
     depth: residual blocks in the encoder, and again in the decoder.
     kernel: (temporal, spatial) kernel size of the blocks.
+    factored: (2 + 1)-D kernels instead of full ones.
+    lowering: key of causal_conv.LOWERINGS, of full kernels.
+    heads: of one attention block within every latent frame, in the middle of
+      the encoder and of the decoder; 0 for none.
     logvar: starting log-variance of the latents around their mean.
     dtype: of the computation; parameters are float32.
   """
@@ -88,6 +122,9 @@ class Autoencoder(nn.Module):
   width: int
   depth: int
   kernel: tuple[int, int]
+  factored: bool
+  lowering: str
+  heads: int
   logvar: float
   dtype: Any
 
@@ -98,11 +135,21 @@ class Autoencoder(nn.Module):
     def dense(features, **kwargs):
       return layers.Dense(features, (None, "embed"), dtype=self.dtype, **kwargs)
 
+    temporal, spatial = self.kernel
+    conv = functools.partial(
+      CausalConv,
+      spatial=spatial,
+      temporal=temporal,
+      factored=self.factored,
+      lowering=self.lowering,
+      dtype=self.dtype,
+    )
+
     def blocks():
-      temporal, spatial = self.kernel
-      return [
-        ResBlock(spatial, temporal, self.dtype) for _ in range(self.depth)
-      ]
+      made = [ResBlock(conv, self.dtype) for _ in range(self.depth)]
+      if self.heads:
+        made.insert(self.depth // 2, FrameAttention(self.heads, self.dtype))
+      return made
 
     # The linear path stays in float32: it is small, and it is the floor.
     self.linear_in = layers.Dense(self.channels, (None, None))
@@ -112,28 +159,42 @@ class Autoencoder(nn.Module):
     self.dec_in, self.dec_blocks = dense(self.width), blocks()
     self.dec_out = dense(pixels, init=layers.zeros)
 
+  @property
+  def halo(self) -> int:
+    """Cells by which a cell of the result sees beyond itself in space.
+
+    Attention sees all of its frame; it does not count.
+    """
+    return self.depth * (self.kernel[1] // 2)
+
   def __call__(self, video: Array) -> Array:
     return self.decode(self.encode(video)[0])
 
-  def encode(self, video: Array) -> tuple[Array, Array]:
+  def encode(self, video: Array, start: bool = True) -> tuple[Array, Array]:
     """Mean and log-variance of the latents.
 
     Args:
       video: float [B, T, H, W, 3] in -1..1, T = 1 + ct * k.
+      start: false for a chunk that goes on, of T = ct * k frames.
 
     Returns:
       two float32 [B, t, h, w, c].
     """
     _check_video(video)
-    cells = to_cells(video, self.compression)  # [B, t, h, w, pixels]
+    cells = to_cells(video, self.compression, start)  # [B, t, h, w, pixels]
     x = self.enc_in(cells)
     for block in self.enc_blocks:
       x = block(x)
     mean, logvar = jnp.split(self.enc_out(x).astype(jnp.float32), 2, axis=-1)
     return self.linear_in(cells) + mean, self.logvar + logvar
 
-  def decode(self, z: Array) -> Array:
-    """Latents [B, t, h, w, c] -> float32 video [B, T, H, W, 3], about -1..1."""
+  def decode(self, z: Array, start: bool = True) -> Array:
+    """Latents [B, t, h, w, c] -> float32 video [B, T, H, W, 3], about -1..1.
+
+    Args:
+      z: latents.
+      start: false for a chunk that goes on; its T is ct * t.
+    """
     if z.ndim != 5 or z.shape[-1] != self.channels:
       raise ValueError(
         f"latents have shape {z.shape}; need [B, t, h, w, {self.channels}]"
@@ -142,7 +203,7 @@ class Autoencoder(nn.Module):
     for block in self.dec_blocks:
       x = block(x)
     cells = self.linear_out(z) + self.dec_out(x).astype(jnp.float32)
-    return to_video(cells, self.compression)
+    return to_video(cells, self.compression, start)
 
 
 def _check_video(video: Array) -> None:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from sora_jax.models import autoencoder as ae
+from sora_jax.models.causal_conv import STREAM
 from sora_jax.types import Array, Batch, Mean, Metrics, PyTree
 
 # name -> error [..., 3] -> penalty
@@ -97,16 +98,48 @@ class Autoencode:
 
   def encode(self, params: PyTree, stats: PyTree, video: Array) -> Array:
     """uint8 video [B, T, H, W, 3] -> normalised latents [B, t, h, w, c]."""
-    mean, _ = self.model.apply(
-      {"params": params}, ae.from_uint8(video), method="encode"
-    )
-    return (mean - stats["mean"]) / stats["std"]
+    return self.chunk_in(params, stats, video, {}, start=True)[0]
 
   def decode(self, params: PyTree, stats: PyTree, z: Array) -> Array:
     """Normalised latents [B, t, h, w, c] -> uint8 video [B, T, H, W, 3]."""
-    z = z * stats["std"] + stats["mean"]
-    video = self.model.apply({"params": params}, z, method="decode")
-    return ae.to_uint8(video)
+    return self.chunk_out(params, stats, z, {}, start=True)[0]
+
+  def chunk_in(
+    self, params: PyTree, stats: PyTree, video: Array, past: PyTree, start: bool
+  ) -> tuple[Array, PyTree]:
+    """`encode` of a part of a clip.
+
+    Args:
+      params: of the player "ae".
+      stats: of the latents.
+      video: uint8, 1 + ct * k frames of a clip's start, else ct * k.
+      past: what the chunk before left; {} at the start.
+      start: whether the clip starts here.
+
+    Returns:
+      latents, and what the next chunk needs.
+    """
+    (mean, _), left = self.model.apply(
+      {"params": params, **past},
+      ae.from_uint8(video),
+      start,
+      method="encode",
+      mutable=[STREAM],
+    )
+    return (mean - stats["mean"]) / stats["std"], left
+
+  def chunk_out(
+    self, params: PyTree, stats: PyTree, z: Array, past: PyTree, start: bool
+  ) -> tuple[Array, PyTree]:
+    """`decode` of a part of a clip; arguments as in `chunk_in`."""
+    video, left = self.model.apply(
+      {"params": params, **past},
+      z * stats["std"] + stats["mean"],
+      start,
+      method="decode",
+      mutable=[STREAM],
+    )
+    return ae.to_uint8(video), left
 
   def no_stats(self) -> PyTree:
     """Statistics that change nothing, until they have been measured."""

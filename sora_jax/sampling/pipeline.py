@@ -20,6 +20,7 @@ from sora_jax.diffusion import sampler
 from sora_jax.models import autoencoder as ae
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.objectives.latent_diffusion import LatentDiffusion, drop_text
+from sora_jax.objectives.streaming import Streaming
 from sora_jax.packing import pack, patchify
 from sora_jax.sampling.tasks import TASKS
 from sora_jax.types import Array, PyTree, Stream
@@ -62,6 +63,7 @@ class Pipeline:
     clips: most clips in a row.
     max_text: most tokens of one prompt.
     decode_batch: clips decoded at once.
+    decode_frames: latent frames of a clip decoded at once.
   """
 
   objective: LatentDiffusion
@@ -77,6 +79,7 @@ class Pipeline:
   clips: int
   max_text: int
   decode_batch: int
+  decode_frames: int
 
   def __call__(
     self, params: PyTree, frozen: PyTree, requests: Sequence[Request]
@@ -123,7 +126,10 @@ class Pipeline:
   def decode(
     self, frozen: PyTree, latents: Sequence[np.ndarray]
   ) -> list[np.ndarray]:
-    """uint8 videos of latents; those of one size are decoded together."""
+    """uint8 videos of latents; those of one size are decoded together.
+
+    Long ones go through the decoder `decode_frames` latent frames at a time.
+    """
     out: list[Any] = [None] * len(latents)
     shapes = {z.shape: None for z in latents}
     for shape in shapes:
@@ -133,9 +139,11 @@ class Pipeline:
         # The last batch is filled up, so that each shape compiles once.
         filled = some + [some[-1]] * (self.decode_batch - len(some))
         z = np.stack([latents[i] for i in filled])
-        video = np.asarray(self._decode(frozen, z))
-        for i, v in zip(some, video):
-          out[i] = v
+        n = self.decode_frames
+        chunks = (z[:, at : at + n] for at in range(0, z.shape[1], n))
+        parts = [v[: len(some)] for v in self._long.decode(frozen, chunks)]
+        for i, video in zip(some, np.concatenate(parts, axis=1)):
+          out[i] = video
     return out
 
   def encode(self, frozen: PyTree, video: np.ndarray) -> np.ndarray:
@@ -223,9 +231,9 @@ class Pipeline:
       a["mask"],
     )
 
-  @functools.partial(jax.jit, static_argnums=0)
-  def _decode(self, frozen: PyTree, z: Array) -> jax.Array:
-    return self.autoencoder.decode(frozen["autoencoder"], frozen["stats"], z)
+  @functools.cached_property
+  def _long(self) -> Streaming:
+    return Streaming(self.autoencoder)
 
   @functools.partial(jax.jit, static_argnums=0)
   def _encode(self, frozen: PyTree, video: Array) -> jax.Array:

@@ -15,13 +15,20 @@ COMPRESSIONS = [(4, 8, 8), (1, 8, 8), (8, 8, 8), (2, 4, 8)]
 SPACE, CHANNELS, CELLS = (16, 24), 4, 3
 
 
-def model(compression=(4, 8, 8), channels=CHANNELS):
+# (factored kernels, heads of attention)
+KINDS = [(True, 0), (False, 2)]
+
+
+def model(compression=(4, 8, 8), channels=CHANNELS, factored=True, heads=0):
   return ae.Autoencoder(
     compression,
     channels,
     width=16,
     depth=1,
     kernel=(3, 3),
+    factored=factored,
+    lowering="fastest",
+    heads=heads,
     logvar=-6.0,
     dtype=jnp.float32,
   )
@@ -37,9 +44,9 @@ def video(compression, cells=CELLS, seed=0):
 
 
 @functools.cache
-def codec(compression):
+def codec(compression, factored=True, heads=0):
   """Jitted (encode, decode) with nothing at 0, so that all paths speak."""
-  m = model(compression)
+  m = model(compression, CHANNELS, factored, heads)
   init = functools.partial(m.init, jax.random.key(0))
   tree = nn.meta.unbox(jax.eval_shape(init, video(compression))["params"])
   rng = np.random.default_rng(1)
@@ -56,9 +63,10 @@ def codec(compression):
   return run("encode"), run("decode")
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_past_latents_do_not_see_future_frames(compression):
-  encode, _ = codec(compression)
+def test_past_latents_do_not_see_future_frames(compression, kind):
+  encode, _ = codec(compression, *kind)
   x = video(compression)
   before = encode(x)
   for cell in range(1, CELLS):
@@ -69,9 +77,10 @@ def test_past_latents_do_not_see_future_frames(compression):
       assert (a[:, cell] != b[:, cell]).any()
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_past_frames_do_not_see_future_latents(compression):
-  encode, decode = codec(compression)
+def test_past_frames_do_not_see_future_latents(compression, kind):
+  encode, decode = codec(compression, *kind)
   z = np.array(encode(video(compression))[0])
   before = decode(z)
   assert before.shape == video(compression).shape
@@ -83,9 +92,10 @@ def test_past_frames_do_not_see_future_latents(compression):
     assert (after[:, first] != before[:, first]).any()
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_derivatives_towards_the_past_are_zero(compression):
-  encode, decode = codec(compression)
+def test_derivatives_towards_the_past_are_zero(compression, kind):
+  encode, decode = codec(compression, *kind)
   x, cell = video(compression), 2
   tangent = np.ones_like(x)
   tangent[:, : frames(compression, cell)] = 0

@@ -22,6 +22,9 @@ def objective(reconstruction="l2", kl=1e-6, start="pca"):
     width=24,
     depth=1,
     kernel=(3, 3),
+    factored=True,
+    lowering="fastest",
+    heads=0,
     logvar=-8.0,
     dtype=jnp.float32,
   )

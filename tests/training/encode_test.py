@@ -14,7 +14,18 @@ from sora_jax.types import Clip
 
 @pytest.fixture(scope="module")
 def trained():
-  model = ae.Autoencoder((2, 4, 4), 3, 8, 1, (3, 3), -8.0, jnp.float32)
+  model = ae.Autoencoder(
+    (2, 4, 4),
+    channels=3,
+    width=8,
+    depth=1,
+    kernel=(3, 3),
+    factored=True,
+    lowering="fastest",
+    heads=0,
+    logvar=-8.0,
+    dtype=jnp.float32,
+  )
   objective = Autoencode(model, "l2", 1e-6, "pca")
   video = np.random.default_rng(0).integers(0, 255, (4, 5, 8, 8, 3), np.uint8)
   batch = {"video": video, "mask": np.ones((4, 5, 8, 8), bool)}

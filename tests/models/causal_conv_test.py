@@ -1,0 +1,89 @@
+"""Causal convolution: its lowerings agree, and chunks are the whole."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sora_jax.models import causal_conv
+from sora_jax.models.causal_conv import LOWERINGS, STREAM, CausalConv
+from tests.conftest import filled
+
+
+def make(factored=False, lowering="volume", temporal=3, spatial=3):
+  conv = CausalConv(5, spatial, temporal, factored, lowering, jnp.float32)
+  x = jnp.asarray(
+    np.random.default_rng(0).standard_normal((2, 7, 6, 8, 4)), jnp.float32
+  )
+  params = filled(jax.eval_shape(conv.init, jax.random.key(0), x)["params"])
+  return conv, {"params": params}, x
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+@pytest.mark.parametrize("temporal, spatial", [(1, 3), (2, 1), (3, 3), (4, 5)])
+def test_a_lowering_is_the_convolution_by_hand(lowering, temporal, spatial):
+  rng = np.random.default_rng(1)
+  x = rng.standard_normal((1, 3 + temporal - 1, 4, 5, 2))
+  kernel = rng.standard_normal((temporal, spatial, spatial, 2, 3))
+  half = spatial // 2
+  wide = np.pad(x, [(0, 0), (0, 0), (half, half), (half, half), (0, 0)])
+  expected = np.zeros((1, 3, 4, 5, 3))
+  for t, i, k in np.ndindex(3, 4, 5):
+    cut = wide[0, t : t + temporal, i : i + spatial, k : k + spatial]
+    expected[0, t, i, k] = np.einsum("tijc,tijcf->f", cut, kernel)
+  found = LOWERINGS[lowering](jnp.float32(x), jnp.float32(kernel))
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_lowerings_agree_with_gradients(lowering):
+  conv, variables, x = make()
+  other = make(lowering=lowering)[0]
+
+  def loss(module, variables, x):
+    return jnp.square(module.apply(variables, x)).mean()
+
+  for a, b in zip(
+    jax.tree.leaves(jax.grad(loss, (1, 2))(conv, variables, x)),
+    jax.tree.leaves(jax.grad(loss, (1, 2))(other, variables, x)),
+    strict=True,
+  ):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("temporal", [1, 2, 4])
+@pytest.mark.parametrize("factored", [True, False])
+def test_chunks_are_the_whole(factored, temporal):
+  conv, variables, x = make(factored, "frames", temporal)
+  whole = conv.apply(variables, x)
+  for sizes in ((7,), (1,) * 7, (3, 1, 2, 1), (1, 6)):
+    parts, state, at = [], {}, 0
+    for size in sizes:
+      part = x[:, at : at + size]
+      out, state = conv.apply({**variables, **state}, part, mutable=[STREAM])
+      parts.append(out)
+      at += size
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-5)
+
+
+def test_without_the_collection_nothing_is_carried():
+  conv, variables, x = make()
+  _, state = conv.apply(variables, x, mutable=[STREAM])
+  assert jax.tree.leaves(state)
+  again = conv.apply(variables, x)
+  np.testing.assert_array_equal(conv.apply({**variables, **state}, x), again)
+  fresh = conv.init(jax.random.key(0), x)
+  assert set(fresh) == {"params"}
+
+
+def test_attention_stays_in_its_frame():
+  block = causal_conv.FrameAttention(2, jnp.float32)
+  x = np.random.default_rng(0).standard_normal((1, 3, 4, 4, 8))
+  x = x.astype(np.float32)
+  init = jax.eval_shape(block.init, jax.random.key(0), x)["params"]
+  variables = {"params": filled(init)}
+  before = block.apply(variables, x)
+  x[:, 1, 0, 0] += 1.0
+  after = block.apply(variables, x)
+  np.testing.assert_array_equal(after[:, ::2], before[:, ::2])
+  assert (np.abs(after - before)[:, 1].max(-1) > 0).all()  # all of that frame
