@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import math
 import multiprocessing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from absl import app, flags
@@ -27,15 +27,12 @@ from sora_jax.data.world import sets, sound
 from sora_jax.data.world.nouns import UNITS
 from sora_jax.evaluators import hearing
 from sora_jax.evaluators.oracle import laws, physics, read, scores
+from sora_jax.types import Clip
 from sora_jax.utils import logs
 
 DERIVED = ("all", "binding", *scores.UNEXPLAINED)  # no attributes themselves
 SIDES = (64, 32)
 HEARD = ("recall", "precision", "pitch", "material", "sync_ms", "pan")
-
-CLIPS = flags.DEFINE_integer("clips", 40, "clips of each set, split and size")
-SEED = flags.DEFINE_integer("seed", 1000, "of the world")
-PROCESSES = flags.DEFINE_integer("processes", 2, "that share the work")
 
 Scores = dict[str, list[float]]
 
@@ -55,10 +52,10 @@ def world(name: str, side: int, clips: int, seed: int, channels=0) -> World:
   )
 
 
-def watched(source: World, split: str) -> Scores:
+def watched(clips: Iterable[Clip]) -> Scores:
   """By attribute, and by law with "law " before it, one score a clip."""
   found: Scores = {}
-  for clip in source.clips(split):
+  for clip in clips:
     reading = read.read(clip.video, clip.fps)
     row = scores.attributes(reading, clip.state)
     if len(clip.state.shots) == 1:
@@ -69,10 +66,10 @@ def watched(source: World, split: str) -> Scores:
   return found
 
 
-def heard(source: World, split: str) -> Scores:
+def heard(clips: Iterable[Clip]) -> Scores:
   """By score of hearing.score, with "sound " before it, one number a clip."""
   found: Scores = {}
-  for clip in source.clips(split):
+  for clip in clips:
     truth = sound.impacts_of(
       clip.state.events, clip.state.shots[0].scene.bodies
     )
@@ -100,22 +97,24 @@ def attributes(found: Iterable[str]) -> list[str]:
   return [n for n in found if n not in DERIVED and " " not in n]
 
 
-def digest(source: World, split: str) -> str:
-  """Of pixels and captions of a split."""
-  out = hashlib.sha256()
-  for clip in source.clips(split):
-    out.update(clip.video.tobytes() + clip.caption.encode())
-  return out.hexdigest()
+def _hashed(clips: Iterable[Clip], digest) -> Iterator[Clip]:
+  """The clips as they pass by, with all that is judged added to the hash."""
+  for clip in clips:
+    digest.update(clip.video.tobytes() + clip.caption.encode())
+    if clip.audio is not None:
+      digest.update(clip.audio.tobytes())
+    yield clip
 
 
-def _cell(job, clips: int, seed: int):
+def _cell(job, clips: int, seed: int) -> tuple[Scores, str]:
   """Scores of one set, split and size, and the hash of its clips."""
   side, split, name = job
-  if not side:
-    source = world(name, SIDES[-1], clips, seed, channels=2)
-    return heard(source, split), digest(source, split)
-  source = world(name, side, clips, seed)
-  return watched(source, split), digest(source, split)
+  channels = 0 if side else 2
+  source = world(name, side or SIDES[-1], clips, seed, channels)
+  digest = hashlib.sha256()
+  passing = _hashed(source.clips(split), digest)
+  found = watched(passing) if side else heard(passing)
+  return found, digest.hexdigest()
 
 
 def _summary(rows: Sequence[dict[str, object]]) -> None:
@@ -139,13 +138,15 @@ def _summary(rows: Sequence[dict[str, object]]) -> None:
 def main(argv: list[str]) -> None:
   """Reads, prints and saves."""
   del argv
-  about = {"commit": record.commit(), "clips": CLIPS.value, "seed": SEED.value}
+  clips, seed = flags.FLAGS.clips, flags.FLAGS.seed
+  about = {"commit": record.commit(), "clips": clips, "seed": seed}
   splits = sets.SPLITS[1:]
   jobs = [*itertools.product(SIDES, splits, sets.SETS)]
   jobs += [(0, split, "sound") for split in splits]  # no side: to be heard
   rows, whole = [], hashlib.sha256()
-  work = functools.partial(_cell, clips=CLIPS.value, seed=SEED.value)
-  with multiprocessing.get_context("spawn").Pool(PROCESSES.value) as pool:
+  work = functools.partial(_cell, clips=clips, seed=seed)
+  count = flags.FLAGS.processes
+  with multiprocessing.get_context("spawn").Pool(count) as pool:
     for job, (found, hashed) in zip(jobs, pool.imap(work, jobs), strict=True):
       whole.update(hashed.encode())
       for name, values in found.items():
@@ -162,4 +163,8 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+  # Here, and not above: other experiments import this one.
+  flags.DEFINE_integer("clips", 40, "clips of each set, split and size")
+  flags.DEFINE_integer("seed", 1000, "of the world")
+  flags.DEFINE_integer("processes", 2, "that share the work")
   app.run(main)

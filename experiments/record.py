@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import pathlib
+import shutil
 import subprocess
 from collections.abc import Sequence
 
@@ -41,14 +42,18 @@ def save(name: str, rows: Sequence[dict[str, object]], **about) -> pathlib.Path:
 
 def commit() -> str:
   """The commit of this checkout, with a "+" if files differ from it."""
-  here = pathlib.Path(__file__).parent
+  git = shutil.which("git")
+  if git is None:
+    return "unknown"
 
-  def git(*words):
+  def ask(*words):
+    here = pathlib.Path(__file__).parent
+    command = (git, *words)
     return subprocess.run(
-      ("git", *words), cwd=here, capture_output=True, text=True, check=False
+      command, cwd=here, capture_output=True, text=True, check=False
     ).stdout.strip()
 
-  dirty = git("status", "--porcelain", "--untracked-files=no")
-  return (git("rev-parse", "--short=12", "HEAD") or "unknown") + "+" * bool(
-    dirty
+  changed = ask("status", "--porcelain", "--untracked-files=no")
+  return (ask("rev-parse", "--short=12", "HEAD") or "unknown") + (
+    "+" if changed else ""
   )

@@ -12,6 +12,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from sora_jax.data import buckets
+from sora_jax.data.world import sets
 from sora_jax.models.autoencoder import latent_size
 from sora_jax.packing import patchify
 from sora_jax.sampling.tasks import KEPT
@@ -43,7 +45,7 @@ def sizes(config: ConfigDict) -> None:
       f"dit.patch={patch}: a token is one latent frame, since the first frame "
       "stands alone; use (1, ph, pw), and compress time in the autoencoder"
     )
-  frames = 1 + (config.data.frames - 1) // model.compression[0]
+  frames = _latent_frames(config)
   if frames > config.dit.frames:
     raise ValueError(
       f"data.frames={config.data.frames} makes {frames} latent frames and "
@@ -74,9 +76,7 @@ def evaluators(config: ConfigDict) -> None:
   Raises:
     ValueError: naming the evaluator, now and not after hours of training.
   """
-  frames = (
-    1 + (config.data.frames - 1) // (config.autoencoder.model.compression[0])
-  )
+  frames = _latent_frames(config)
   for name, section in config.dit.evaluators.items():
     where = f"dit.evaluators.{name}"
     kept = KEPT.get(section.task, 0) if "task" in section else 0
@@ -86,15 +86,37 @@ def evaluators(config: ConfigDict) -> None:
         f"data.frames={config.data.frames} makes {frames}: raise data.frames, "
         "or take the task 'i2v'"
       )
-    exact = section.name == "laws" or (
-      "oracle" in section and section.oracle == "world"
-    )
-    if exact and config.data.name != "world":
+    laws = section.name == "laws"
+    if laws or ("oracle" in section and section.oracle == "world"):
+      _exact(config, where)
+    if laws and sets.SETS[config.data.set].shots[0] > 1:
       raise ValueError(
-        f"{where} judges against the ground truth of the source 'world', and "
-        f"data.name is {config.data.name!r}: take the data 'world', or remove "
-        "the evaluator"
+        f"{where} judges clips of one shot, and those of data.set="
+        f"{config.data.set!r} have more: remove the evaluator"
       )
+
+
+def _exact(config: ConfigDict, where: str) -> None:
+  """Whether clips reach an evaluator with their ground truth."""
+  data, (ct, ch, cw) = config.data, config.autoencoder.model.compression
+  if data.name != "world":
+    raise ValueError(
+      f"{where} judges against the ground truth of the source 'world', and "
+      f"data.name is {data.name!r}: take the data 'world', or remove the "
+      "evaluator"
+    )
+  _, ph, pw = config.dit.patch
+  sizes = buckets.table(config.tokens, (ch * ph, cw * pw))
+  if (data.height, data.width) not in sizes or (data.frames - 1) % ct:
+    raise ValueError(
+      f"{where} judges clips that nothing has cut or scaled, and data is "
+      f"{data.frames} x {data.height} x {data.width}: take 1 + {ct} * k frames "
+      f"and a size of {sizes}, which `tokens` decides"
+    )
+
+
+def _latent_frames(config: ConfigDict) -> int:
+  return 1 + (config.data.frames - 1) // config.autoencoder.model.compression[0]
 
 
 # What may differ between training and sampling: how it is computed.

@@ -38,6 +38,12 @@ def test_evaluators_that_the_data_cannot_feed():
   laws = {"dit.evaluators.laws.task": "extend"}
   with pytest.raises(ValueError, match=r"given 2 latent .* makes 2: raise"):
     build.everything(changed(laws, world))
+  for size in ({"data.frames": 6}, {"data.height": 48}):
+    with pytest.raises(ValueError, match=r"nothing has cut .* frames"):
+      build.everything(changed(size, world))
+  shots = {"data.set": "shots", "data.fps": 0.5}
+  with pytest.raises(ValueError, match=r"laws judges .* one shot"):
+    build.everything(changed(shots, world))
   digits = changed({"dit.evaluators.captions.oracle": "world"})
   with pytest.raises(ValueError, match=r"captions .* data.name is 'digits'"):
     build.everything(digits)

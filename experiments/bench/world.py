@@ -44,7 +44,8 @@ def _accuracy(side: int) -> float:
   """Share of attributes read right: mean over attributes, then over sets."""
   means = []
   for name in sets.SETS:
-    found = oracle.watched(oracle.world(name, side, CLIPS, seed=0), "test")
+    clips = oracle.world(name, side, CLIPS, seed=0).clips("test")
+    found = oracle.watched(clips)
     means.append(oracle.accuracy(found))
     logs.say(f"{name:12s} {side} px: {means[-1]:.4f}")
   return float(np.mean(means))

@@ -10,7 +10,7 @@ import numpy as np
 
 from sora_jax.data.sources import digits
 from sora_jax.evaluators import metrics
-from sora_jax.evaluators.context import Context, trained, truth
+from sora_jax.evaluators.context import Context, through, trained, truth
 from sora_jax.evaluators.digits_oracle import DigitsOracle
 from sora_jax.evaluators.oracle import read, scores
 from sora_jax.sampling.pipeline import Request
@@ -79,9 +79,7 @@ class Captions:
     others = [clips[i] for i in shuffled(len(clips), self.seed)]
 
     real = [clip.video for clip in clips]
-    through = pipeline.decode(
-      frozen, [pipeline.encode(frozen, video)[0] for video in real]
-    )
+    decoded = through(self.context, state, real)
     made = pipeline(trained(state), frozen, self._requests(clips, texts))
     free = pipeline(
       trained(state),
@@ -90,7 +88,7 @@ class Captions:
     )
     true, wrong = judge(made, clips), judge(made, others)
     yield from _row("real", judge(real, clips))
-    yield from _row("autoencoder", judge(through, clips))
+    yield from _row("autoencoder", judge(decoded, clips))
     yield from _row("generated", true)
     for name in true:
       low, high = metrics.bootstrap(_known(true[name]))

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from sora_jax.data.world import nouns
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.objectives.latent_diffusion import LatentDiffusion
-from sora_jax.sampling.pipeline import Pipeline
+from sora_jax.sampling.pipeline import Pipeline, Request
 from sora_jax.types import Clip, PyTree, State
 from sora_jax.utils.logs import MetricWriter
 
@@ -63,15 +64,15 @@ def first_of_each(clips: Iterable[Clip]) -> Iterator[Clip]:
       yield clip
 
 
-def truth(clip: Clip) -> Any:
-  """The ground truth of a clip of the world, data.world.nouns.State.
+def truth(clip: Clip) -> nouns.State:
+  """The ground truth of a clip of the world.
 
   Raises:
     ValueError: for a clip that has none.
   """
   if clip.state is None:
     raise ValueError(
-      f"the clip {clip.key!r} has no ground truth: the oracle 'world' judges "
+      f"the clip {clip.key!r} has no ground truth: the world's oracle judges "
       "data of the source 'world' whose size and length the transforms keep"
     )
   return clip.state
@@ -91,3 +92,34 @@ def frozen_of(state: State, context: Context) -> Mapping[str, Any]:
 def trained(state: State) -> dict[str, PyTree]:
   """The parameters to judge: the moving average."""
   return state.ema
+
+
+def continued(
+  context: Context,
+  state: State,
+  clips: Sequence[Clip],
+  texts: Sequence[str],
+  task: str,
+  seed: int,
+) -> list[np.ndarray]:
+  """Videos of the clips' sizes that a task makes of them with other texts."""
+  requests = [
+    Request(t, c.video.shape[:3], task, c.video, seed + i)
+    for i, (c, t) in enumerate(zip(clips, texts, strict=True))
+  ]
+  return context.pipeline(trained(state), state.frozen, requests)
+
+
+def through(
+  context: Context, state: State, videos: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+  """The videos through the autoencoder: the ceiling of what can be made."""
+  pipeline, frozen = context.pipeline, state.frozen
+  return pipeline.decode(
+    frozen, [pipeline.encode(frozen, v)[0] for v in videos]
+  )
+
+
+def others(texts: Sequence[str]) -> list[str]:
+  """Every clip gets the caption of the one before it."""
+  return [texts[-1], *texts[:-1]]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 
 from sora_jax.evaluators import metrics
-from sora_jax.evaluators.context import Context, trained
-from sora_jax.sampling.pipeline import Request
+from sora_jax.evaluators.context import Context, continued, others, through
 from sora_jax.types import Clip, State
 
 
@@ -36,22 +36,14 @@ class Continuation:
     clips = [c for c in self.context.first(self.clips, apart=True) if moves(c)]
     if not clips:
       return
-    pipeline, frozen = self.context.pipeline, state.frozen
-
-    def make(texts):
-      requests = [
-        Request(t, c.video.shape[:3], "i2v", c.video, self.seed + i)
-        for i, (c, t) in enumerate(zip(clips, texts))
-      ]
-      return pipeline(trained(state), frozen, requests)
-
     texts = [clip.text for clip in clips]
+    make = functools.partial(
+      continued, self.context, state, clips, task="i2v", seed=self.seed
+    )
     rows = {
-      "autoencoder": pipeline.decode(
-        frozen, [pipeline.encode(frozen, c.video)[0] for c in clips]
-      ),
+      "autoencoder": through(self.context, state, [c.video for c in clips]),
       "generated": make(texts),
-      "other caption": make(np.roll(np.array(texts, object), 1).tolist()),
+      "other caption": make(others(texts)),
       "first frame repeated": [
         np.repeat(c.video[:1], len(c.video), axis=0) for c in clips
       ],

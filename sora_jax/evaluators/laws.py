@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 
-from sora_jax.evaluators.context import Context, trained, truth
+from sora_jax.evaluators.context import (
+  Context,
+  continued,
+  others,
+  through,
+  truth,
+)
 from sora_jax.evaluators.oracle import laws, physics, read
-from sora_jax.sampling.pipeline import Request
-from sora_jax.sampling.tasks import KEPT
+from sora_jax.sampling.tasks import given
 from sora_jax.types import Clip, State
 
 FORWARDS = ("extend", "i2v")  # tasks that keep the beginning of a clip
@@ -23,9 +29,9 @@ class Laws:
   Rows: the real frames (the oracle's own error), the same through the
   autoencoder (the ceiling), generated with the true caption with its 95 %
   bootstrap interval, generated with another clip's caption, and two dumb
-  baselines: the last given frame repeated, and the last given positions
-  extrapolated in straight lines. `clips` is how many a law applies to. Clips of
-  several shots, and a fluid's, have no paths and are passed over.
+  baselines: the last given frame repeated, and the truth at that frame going
+  straight on. "real clips" and "generated clips" is how many a law applies to.
+  Clips of several shots, and a fluid's, have no paths and are passed over.
 
   Attributes:
     context: with clips of the source "world" and a pipeline.
@@ -47,26 +53,19 @@ class Laws:
     clips = [c for c in self.context.first(self.clips) if _has_paths(c)]
     if not clips:
       return
-    pipeline, frozen = self.context.pipeline, state.frozen
-    compression = self.context.autoencoder.model.compression
-    start = 1 + (KEPT[self.task] - 1) * compression[0]  # first frame not given
-
-    def make(texts):
-      requests = [
-        Request(t, c.video.shape[:3], self.task, c.video, self.seed + i)
-        for i, (c, t) in enumerate(zip(clips, texts))
-      ]
-      return pipeline(trained(state), frozen, requests)
-
+    ct = self.context.autoencoder.model.compression[0]
+    start = given(self.task, ct)
     texts = [clip.caption for clip in clips]
+    real = [clip.video for clip in clips]
+    make = functools.partial(
+      continued, self.context, state, clips, task=self.task, seed=self.seed
+    )
     videos = {
-      "real": [clip.video for clip in clips],
-      "autoencoder": pipeline.decode(
-        frozen, [pipeline.encode(frozen, c.video)[0] for c in clips]
-      ),
+      "real": real,
+      "autoencoder": through(self.context, state, real),
       "generated": make(texts),
-      "other caption": make([*texts[1:], texts[0]]),
-      "last frame repeated": [_held(c.video, start) for c in clips],
+      "other caption": make(others(texts)),
+      "last frame repeated": [_held(video, start) for video in real],
     }
     for name, made in videos.items():
       paths = [
@@ -102,5 +101,5 @@ def _rows(name, paths, clips, start) -> Iterator[tuple[str, float]]:
     if name == "generated":
       yield f"generated low/{law}", low
       yield f"generated high/{law}", high
-    if name == "real":
-      yield f"clips/{law}", float(count)
+    if name in ("real", "generated"):
+      yield f"{name} clips/{law}", float(count)

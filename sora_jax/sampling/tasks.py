@@ -99,3 +99,13 @@ TASKS: dict[str, Callable[..., Canvas]] = {
 }
 # Latent frames that a task keeps of what the user gives.
 KEPT = {"i2v": 1, "extend": 2, "interpolate": 2}
+
+
+def given(task: str, compression: int) -> int:
+  """Frames of its source that a task keeps from the beginning on.
+
+  Args:
+    task: key of KEPT that keeps the beginning: "i2v" or "extend".
+    compression: of time, frames per latent frame after the first.
+  """
+  return 1 + (KEPT[task] - 1) * compression

@@ -103,7 +103,8 @@ def test_laws_reports_errors_of_the_oracle_and_of_dumb_baselines(
   rows = {name.split("/")[0] for name in found}
   assert rows >= {"real", "generated", "straight on", "last frame repeated"}
   assert found["real/velocity"] < found["last frame repeated/velocity"]
-  assert found["clips/velocity"] == 8
+  assert found["real clips/velocity"] == 8
+  assert found["generated clips/seen"] == 8
   low, high = (found[f"generated {k}/seen"] for k in ("low", "high"))
   assert low <= found["generated/seen"] <= high
   with pytest.raises(ValueError, match=r"task='t2v'.*extend"):

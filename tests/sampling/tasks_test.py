@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from sora_jax.models import autoencoder as ae
+from sora_jax.sampling import tasks
+from sora_jax.sampling.pipeline import Request
 from sora_jax.sampling.tasks import KEPT, TASKS
 
 SIZE, CHANNELS = (4, 3, 5), 2
@@ -75,3 +78,27 @@ def test_a_source_that_is_too_short_names_both(task):
 def test_an_image_is_one_frame():
   with pytest.raises(ValueError, match=r"one frame, but 4"):
     TASKS["t2i"](SIZE, CHANNELS, None)
+
+
+@pytest.mark.parametrize("task", ["i2v", "extend"])
+def test_frames_from_given_on_are_not_known(task, model):
+  """Perturbing the last given frame changes the canvas, the next does not."""
+  ct, ch, cw = model.run.codec.model.compression
+  start = tasks.given(task, ct)
+  size = (1 + 3 * ct, 2 * ch, 2 * cw)
+  rng = np.random.default_rng(0)
+  video = rng.integers(0, 256, (*size, 3), np.uint8)
+
+  def known(video):
+    canvas = model.pipeline._canvas(
+      model.frozen,
+      Request("", size, task, video),
+      ae.latent_size(size, (ct, ch, cw)),
+    )
+    return canvas.known * canvas.mask
+
+  before = known(video)
+  for frame, changes in ((start - 1, True), (start, False)):
+    other = video.copy()
+    other[frame:] = 255 - other[frame:]
+    assert (known(other) != before).any() == changes

@@ -151,30 +151,29 @@ def _features(grey: np.ndarray, seen: np.ndarray) -> tuple[float, ...] | None:
     return tone, flat, high - low, 0.0, 0.0, 0.0
   every = slice(None, None, 1 + len(values) // POINTS)
   values = values[every]
-  places = (np.argwhere(clear)[every] + 0.5 - np.array(grey.shape) / 2) / unit
+  places = _places(clear)[every]
   squares = max(_explained(_waves(places / zoom), values) for zoom in ZOOMS)
   curve = _explained(_cubic(places), values)
   return tone, flat, high - low, squares, curve, _neighbours(grey, clear)
 
 
 def _stains(grey: np.ndarray, seen: np.ndarray, kind: str) -> float:
-  """Share of one frame's [H, W] clean pixels that the background leaves open.
-
-  nan where too little is clean, and for kinds with edges of their own.
-  """
-  # Walls, and rods, which have the same tone.
-  like = np.abs(grey - motions.TONE) < WALL
-  clear = seen & ~ndimage.binary_dilation(like, np.ones((3, 3)))
-  if kind not in (*vocabulary.TONES, "gradient") or clear.mean() < LEAST:
+  """Share of one frame's [H, W] clean pixels that its kind does not explain."""
+  if kind not in (*vocabulary.TONES, "gradient") or seen.mean() < LEAST:
     return float("nan")
-  values = grey[clear].astype(np.float64)
+  values = grey[seen].astype(np.float64)
   if kind == "gradient":
-    basis = _cubic(np.argwhere(clear) - np.array(grey.shape) / 2)
-    basis /= np.abs(basis).max(0)
+    basis = _cubic(_places(seen))
     values = values - basis @ np.linalg.lstsq(basis, values, rcond=None)[0]
   else:
     values = values - np.median(values)
   return float((np.abs(values) > FLAT).mean())
+
+
+def _places(mask: np.ndarray) -> np.ndarray:
+  """Of a mask's [H, W] pixels from the frame's middle, units, [n, 2]."""
+  middle = np.array(mask.shape) / 2
+  return (np.argwhere(mask) + 0.5 - middle) * (UNITS / min(mask.shape))
 
 
 def _neighbours(grey: np.ndarray, clear: np.ndarray) -> float:

@@ -22,9 +22,10 @@ class Ground:
       or "textured"; NONE if it is like nothing in the world.
     grey: float32 [T, H, W] the background's estimated grey value in every
       pixel, objects filled in.
-    stains: float64 [T] share of the background that is not as its kind must be:
-      noise, blotches, seams; nan where the kind does not tell (checkers and
-      textures have edges of their own).
+    stains: float64 [T] share of the clean pixels that are not as the kind must
+      be: noise, blotches, seams, and also walls and rods. nan where the kind
+      does not tell (checkers and textures have edges of their own, NONE says
+      nothing) and where hardly anything is clean.
   """
 
   kind: str

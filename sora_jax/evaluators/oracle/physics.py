@@ -16,7 +16,6 @@ from sora_jax.data.world import camera
 from sora_jax.evaluators import metrics
 from sora_jax.evaluators.oracle import nouns
 
-ENDS = 0.25  # share of a shot at either end in which energy is compared
 REST = 1e-3  # energy or momentum per mass below which nothing moves
 
 
@@ -73,44 +72,53 @@ def velocity_error(found: np.ndarray, truth: np.ndarray) -> float:
 
 
 def energy_error(
-  velocity: np.ndarray, truth: np.ndarray, mass: np.ndarray
+  velocity: np.ndarray,
+  truth: np.ndarray,
+  mass: np.ndarray,
+  before: np.ndarray,
+  after: np.ndarray,
 ) -> float:
-  """|found - true change| of E = sum_i m_i |v_i|^2 / 2, as shares of E_start.
+  """|found - true change| of E = sum_i m_i |v_i|^2 / 2, as shares of E_before.
 
-  The change is (E_end - E_start) / E_start. Start and end are medians over the
-  first and the last quarter of the frames that show all bodies. It is nan for
-  bodies at rest and for fewer than two such frames.
+  The change is (E_after - E_before) / E_before, of medians over the frames that
+  show all bodies. nan for bodies that were at rest, and if no such frame is
+  left on either side.
 
   Args:
     velocity: [T, N, 2] units/s, nan where a body is not seen.
     truth: [T, N, 2] likewise; frames that `velocity` lacks are left out.
     mass: [N].
+    before: bool [T], the frames before what may change the energy.
+    after: bool [T], those after it.
   """
   _check("energy_error", velocity, truth)
   truth = np.where(np.isnan(velocity), np.nan, truth)
-  return abs(_gain(velocity, mass) - _gain(truth, mass))
+
+  def change(v):
+    energy = (np.asarray(mass) * (np.asarray(v) ** 2).sum(-1)).sum(-1) / 2
+    start, end = (_median(energy[part, None])[0] for part in (before, after))
+    moved = start > REST * np.sum(mass)  # false also for nan
+    return (end - start) / start if moved else np.nan
+
+  return float(abs(change(velocity) - change(truth)))
 
 
-def _gain(velocity: np.ndarray, mass: np.ndarray) -> float:
-  """(E_end - E_start) / E_start of the kinetic energy."""
-  speed = (np.asarray(velocity) ** 2).sum(-1)  # [T, N]
-  energy = (np.asarray(mass) * speed).sum(-1) / 2
-  start, end = _ends(energy[:, None])
-  if not start[0] > REST * np.sum(mass):  # also for nan
-    return float("nan")
-  return float((end[0] - start[0]) / start[0])
-
-
-def momentum_error(velocity: np.ndarray, mass: np.ndarray) -> float:
-  """|P_end - P_start| / sum_i m_i |v_i,start| of P = sum_i m_i v_i.
+def momentum_error(
+  velocity: np.ndarray,
+  mass: np.ndarray,
+  before: np.ndarray,
+  after: np.ndarray,
+) -> float:
+  """|P_after - P_before| / sum_i m_i |v_i,before| of P = sum_i m_i v_i.
 
   The sum below is no vector's, for the momenta of two bodies may cancel.
-  Start, end, arguments and nan are those of `energy_error`.
+  Arguments and nan are those of `energy_error`.
   """
   mass = np.asarray(mass)
   total = (mass[:, None] * velocity).sum(1)  # [T, 2]
   size = (mass * np.linalg.norm(velocity, axis=-1)).sum(1)
-  start, end = _ends(np.column_stack([total, size]))
+  rows = np.column_stack([total, size])
+  start, end = _median(rows[before]), _median(rows[after])
   if not start[2] > REST * mass.sum():
     return float("nan")
   return float(np.linalg.norm(end[:2] - start[:2]) / start[2])
@@ -240,13 +248,12 @@ def interval(scores: np.ndarray) -> tuple[float, float, float, int]:
   return (float(scores.mean()), *metrics.bootstrap(scores), len(scores))
 
 
-def _ends(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Medians of the first and the last finite rows of [T, k]; nan for < 2."""
-  rows = rows[np.isfinite(rows).all(1)]
-  if len(rows) < 2:
-    return (np.full(rows.shape[1], np.nan),) * 2
-  few = max(1, round(ENDS * len(rows)))
-  return np.median(rows[:few], axis=0), np.median(rows[-few:], axis=0)
+def _median(rows: np.ndarray) -> np.ndarray:
+  """Of the finite rows of [n, k]; nan without one."""
+  finite = rows[np.isfinite(rows).all(1)]
+  if not len(finite):
+    return np.full(rows.shape[1], np.nan)
+  return np.median(finite, axis=0)
 
 
 def mean(values: np.ndarray) -> float:

@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 
 from sora_jax.data.world import captions, nouns
 from sora_jax.evaluators.oracle import motion, physics
-from sora_jax.evaluators.oracle.nouns import Shot, Track
+from sora_jax.evaluators.oracle.nouns import NONE, Shot, Track
 from sora_jax.evaluators.oracle.read import Reading
 
 ALIKE = 1.25  # ratio of radii up to which two shots show one character
@@ -32,15 +32,15 @@ def attributes(reading: Reading, state: nouns.State) -> dict[str, float]:
   "speed", "becomes", "grows"; "identity" is the share of cuts across which one
   character stays the same. "binding" is 1 if every body has all of its own
   right, "all" if everything is. "debris" is the share of the coloured area that
-  nothing explains, "stains" that of a plain or gradient background.
+  nothing explains, "stains" that of plain and gradient backgrounds without
+  walls or rods.
   """
   found: dict[str, list[float]] = {}
   starts = [int(s) for s in state.start]
   read_starts = [shot.start for shot in reading.shots]
   if len(starts) > 1 or len(read_starts) > 1:
     found["cuts"] = [float(read_starts == starts)]
-  stops = (*starts[1:], len(state.zoom))
-  for start, stop, shot in zip(starts, stops, state.shots, strict=True):
+  for start, stop, shot in _spans(state):
     index = _overlapping(reading.shots, start, stop)
     scored = _scene(
       shot.scene, reading.shots[index], reading.motions[index], len(state.zoom)
@@ -53,12 +53,27 @@ def attributes(reading: Reading, state: nouns.State) -> dict[str, float]:
   out["all"] = float(min(out.values()) == 1)
   debris = np.concatenate([shot.debris for shot in reading.shots])
   out["debris"] = float(debris.mean())
-  stains = np.concatenate([shot.ground.stains for shot in reading.shots])
-  # Rods, and the walls of a vessel, are too thin to be told from seams.
-  thin = any(shot.scene.rods or shot.scene.grains for shot in state.shots)
-  if np.isfinite(stains).any() and not thin:
-    out["stains"] = physics.mean(stains)
-  return out
+  stains = _stains(reading, state)
+  return out | ({} if np.isnan(stains) else {"stains": stains})
+
+
+def _stains(reading: Reading, state: nouns.State) -> float:
+  """Mean over the shots whose background is smooth and has nothing on it."""
+  found = []
+  for start, stop, shot in _spans(state):
+    scene = shot.scene
+    smooth = scene.background.kind in ("plain", "gradient")
+    if smooth and not (scene.walls or scene.rods):
+      ground = reading.shots[_overlapping(reading.shots, start, stop)].ground
+      lost = ground.kind == NONE  # so spoilt that it is nothing any more
+      found.append(1.0 if lost else physics.mean(ground.stains))
+  return physics.mean(np.array(found))
+
+
+def _spans(state: nouns.State):
+  """(first frame, frame after the last, shot) of every shot."""
+  starts = [int(s) for s in state.start]
+  return zip(starts, (*starts[1:], len(state.zoom)), state.shots, strict=True)
 
 
 def _overlapping(shots: tuple[Shot, ...], start: int, stop: int) -> int:

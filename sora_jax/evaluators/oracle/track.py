@@ -173,24 +173,19 @@ def _gathered(now, tracks, unit: float) -> list[Blob]:
   """The blobs, with what a wall leaves to be seen of one body made one.
 
   Tips of a star that stand out on either side of it are neighbours of one hue,
-  and much less than a body that was seen whole before. A torn body is not.
+  and much less than a body that was seen whole before. A torn body, whose parts
+  are all there, is not mended.
   """
-  out: list[Blob] = []
-  for blob in now:
-    for k, other in enumerate(out):
-      least = (blob.area + other.area) / REST
-      if (
-        blob.hue == other.hue
-        and _gap(blob, other) < STROKE * unit
-        and any(
-          t.blobs[-1].hue == blob.hue and _whole(t) > least for t in tracks
-        )
-      ):
-        out[k] = segment.union(other, blob)
-        break
-    else:
-      out.append(blob)
-  return out
+  for one, other in itertools.combinations(now, 2):
+    least = (one.area + other.area) / REST
+    if (
+      one.hue == other.hue
+      and _gap(one, other) < STROKE * unit
+      and any(t.blobs[-1].hue == one.hue and _whole(t) > least for t in tracks)
+    ):
+      rest = [b for b in now if b is not one and b is not other]
+      return _gathered([*rest, segment.union(one, other)], tracks, unit)
+  return now
 
 
 def _parted(now, tracks, frame, size) -> list[Blob]:

@@ -96,20 +96,41 @@ def test_only_what_was_not_given_is_judged():
   assert found == pytest.approx(speed, rel=0.1)
 
 
-def test_a_body_that_vanishes_is_not_seen():
-  clip = showing("uniform")
+def without_bodies(clip, since):
+  """The clip, with its background alone from a frame on."""
   video = clip.video.copy()
   background = np.median(video.reshape(-1, 3), axis=0)
-  video[10:] = background.astype(np.uint8)
-  bodies = clip.state.position.shape[1]
-  found = judge(video, clip)
+  video[since:] = background.astype(np.uint8)
+  return video
+
+
+def test_a_body_that_vanishes_is_not_seen_and_counts_as_held():
+  clip = showing("uniform")
+  found = judge(without_bodies(clip, 10), clip)
   assert found["seen"] == pytest.approx(10 / 17)
-  assert bodies and found["position"] < 0.1  # where it was seen, it was right
+  speed = np.linalg.norm(clip.state.velocity[0], axis=-1).mean()
+  assert found["velocity"] == pytest.approx(7 / 17 * speed, rel=0.1)
+  late = judge(without_bodies(clip, 10), clip, start=10)
+  assert late["seen"] == 0
+  assert late["velocity"] == pytest.approx(speed, rel=0.05)
+  assert late["position"] > found["position"]
+
+
+def test_vanishing_before_the_impact_breaks_the_conservation_laws():
+  clip = showing("collision")
+  (impact,) = (event.time for event in clip.state.events)
+  before = int(impact * FPS)
+  assert before > 5
+  found = judge(without_bodies(clip, before), clip, start=5)
+  assert found["energy"] > 0.9 and found["momentum"] > 0.3
+  # What was given is not judged: all of the collision was.
+  given = judge(clip.video, clip, start=before + 3)
+  assert np.isnan(given["energy"]) and np.isnan(given["missed"])
 
 
 def test_a_body_that_stays_behind_the_wall_does_not_return():
   clip = showing("occlusion", "phenomena", 40)
-  hidden = laws._hidden(clip.state)[:, 0]
+  hidden = laws._hidden(clip.state)[0][:, 0]
   assert hidden.any()
   gone = clip.video.copy()
   gone[hidden.argmax() :] = gone[hidden.argmax()]

@@ -42,6 +42,9 @@ def laws(video, clip, start=0):
 @pytest.mark.parametrize("name", sorted(sets.SETS))
 def test_real_renders_are_read_right(name, side):
   table = [attributes(clip.video, clip) for clip in clips(name, side)]
+  for key in sorted({key for row in table for key in row}):
+    values = [row[key] for row in table if key in row]
+    print(f"{name} {side} px {key}: {np.mean(values):.3f} of {len(values)}")
   for index, row in enumerate(table):
     unexplained = {k: row.pop(k) for k in scores.UNEXPLAINED if k in row}
     wrong = {k: v for k, v in row.items() if v < 1}
@@ -150,6 +153,16 @@ def test_seams_on_the_token_grid_are_stains(name):
   noise = corruptions.blurred_and_noisy(clip.video, 0.0, 6.0)
   assert attributes(noise, clip)["stains"] > 0.05
   assert attributes(clip.video, clip)["stains"] < 0.005
+  # So spoilt that it is no background of the world any more.
+  wild = corruptions.blurred_and_noisy(clip.video, 0.0, 60.0)
+  assert attributes(wild, clip)["stains"] == 1
+
+
+def test_seams_of_the_tone_of_walls_are_stains_too():
+  clip = moving()
+  seams = clip.video.copy()
+  seams[:, :, ::8] = 92
+  assert attributes(seams, clip)["stains"] > 0.08
 
 
 @pytest.mark.parametrize(

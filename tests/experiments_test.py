@@ -1,0 +1,44 @@
+"""Result files say what made them; the oracle's table is what it counts."""
+
+import pytest
+
+from experiments import oracle, record
+
+
+def test_a_result_file_says_what_made_it(tmp_path, monkeypatch):
+  monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+  rows = [{"side": 64, "mean": 0.5}, {"side": 32, "mean": 1.0}]
+  path = record.save("one", rows, commit="abc", seed=3)
+  assert path.read_text().splitlines() == [
+    "# commit: abc",
+    "# seed: 3",
+    "side,mean",
+    "64,0.5",
+    "32,1.0",
+  ]
+  assert [p.name for p in path.parent.iterdir()] == ["one.csv"]
+  with pytest.raises(ValueError, match=r"results/none\.csv"):
+    record.save("none", [])
+
+
+def test_a_commit_is_named_with_and_without_git(monkeypatch):
+  assert record.commit()
+  monkeypatch.setattr(record.shutil, "which", lambda name: None)
+  assert record.commit() == "unknown"
+
+
+def test_accuracy_counts_what_a_caption_says():
+  found = {"colour": [1.0, 0.0], "shape": [1.0], "all": [0.0]}
+  found |= {"debris": [0.3], "law velocity": [0.1], "sound recall": [0.0]}
+  assert oracle.attributes(found) == ["colour", "shape"]
+  assert oracle.accuracy(found) == 0.75
+
+
+def test_a_cell_is_read_and_hashed():
+  found, digest = oracle._cell((32, "test", "simple"), clips=2, seed=0)
+  assert oracle.accuracy(found) == 1
+  assert len(found["colour"]) == len(found["law velocity"]) == 2
+  assert oracle._cell((32, "test", "simple"), 2, 0)[1] == digest
+  heard, other = oracle._cell((0, "test", "sound"), clips=1, seed=0)
+  assert set(heard) <= {f"sound {name}" for name in oracle.HEARD}
+  assert heard and other != digest
