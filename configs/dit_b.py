@@ -75,6 +75,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "clips": 32,
         "per_origin": False,
       },
+      "sheet": {"name": "sheet", "clips": 8, "videos": 4, "tile": 12},
     },
   }
 

@@ -6,6 +6,7 @@ from sora_jax.evaluators.fixed_times import FixedTimes
 from sora_jax.evaluators.grid import Grid
 from sora_jax.evaluators.laws import Laws
 from sora_jax.evaluators.reconstruction import Reconstruction
+from sora_jax.evaluators.sheet import Sheet
 
 EVALUATORS = {
   "captions": Captions,
@@ -14,4 +15,5 @@ EVALUATORS = {
   "grid": Grid,
   "laws": Laws,
   "reconstruction": Reconstruction,
+  "sheet": Sheet,
 }

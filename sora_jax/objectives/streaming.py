@@ -202,7 +202,7 @@ def tiled(
     )
   total = weight = None
   for i, k in itertools.product(
-    *(_starts(n, tile, overlap) for n in x.shape[2:4])
+    *(starts(n, tile, overlap) for n in x.shape[2:4])
   ):
     out = run(x[:, :, i : i + tile, k : k + tile])
     if total is None:
@@ -223,7 +223,7 @@ def tiled(
   return total / weight[..., None]
 
 
-def _starts(length: int, tile: int, overlap: int) -> list[int]:
+def starts(length: int, tile: int, overlap: int) -> list[int]:
   """Where tiles begin; the last one ends with the axis."""
   if length <= tile:
     return [0]

@@ -1,0 +1,119 @@
+"""Each defect is measured where it is, and is 0 where it is not."""
+
+import types
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sora_jax.evaluators import sheet
+from sora_jax.models import autoencoder as ae
+from sora_jax.objectives import streaming
+from sora_jax.objectives.autoencode import Autoencode
+from sora_jax.types import Clip
+from tests.conftest import filled
+
+
+def codec(spoil):
+  """An autoencoder that does what it is told to float [B, T, H, W, 3]."""
+
+  def round_trip(frozen, video):
+    out = spoil(video.astype(float))
+    return np.clip(np.rint(out), 0, 255).astype(np.uint8)
+
+  model = types.SimpleNamespace(compression=(4, 8, 8))
+  objective = types.SimpleNamespace(model=model)
+  return types.SimpleNamespace(round_trip=round_trip, objective=objective)
+
+
+def clip(frames=9, side=32, level=100):
+  return Clip(np.full((frames, side, side, 3), level, np.uint8), 8.0, "", "a")
+
+
+def test_flicker_is_the_change_between_frames():
+  def blink(video):
+    return video + 3 * (np.arange(video.shape[1]) % 2)[:, None, None, None]
+
+  assert sheet._flicker(codec(blink), None, [clip()]) == pytest.approx(3)
+  assert sheet._flicker(codec(lambda v: v + 7), None, [clip()]) == 0
+  # An image stands still too, and is repeated.
+  assert sheet._flicker(codec(blink), None, [clip(1)]) == pytest.approx(3)
+
+
+def test_a_grid_is_told_from_noise():
+  def grid(video):
+    lines = np.zeros(video.shape[2:4])
+    lines[::8], lines[:, ::8] = 6, 6
+    # Away from black and white, where half of it would be cut off.
+    return 0.5 * video + 40 + lines[..., None]
+
+  def noise(video):
+    rng = np.random.default_rng(0)
+    return 0.5 * video + 40 + rng.normal(0, 4, video.shape)
+
+  shape = (9, 64, 64, 3)
+  found = dict(sheet._flat(codec(grid), None, shape))
+  assert found["flat/grid"] > 0.99
+  assert found["flat/levels"] == pytest.approx(6 * 0.424, abs=0.1)
+  found = dict(sheet._flat(codec(noise), None, shape))
+  assert found["flat/grid"] < 0.05
+  assert found["flat/levels"] == pytest.approx(4, abs=0.2)
+  found = dict(sheet._flat(codec(lambda v: v + 5), None, shape))
+  assert found["flat/levels"] == 0
+
+
+class Leaky(ae.Autoencoder):
+  """Sees the clip backwards."""
+
+  def encode(self, video, start=True):
+    return super().encode(video[:, ::-1], start)
+
+
+def made(kind=ae.Autoencoder):
+  model = kind(
+    (2, 4, 4),
+    channels=3,
+    width=8,
+    depth=1,
+    kernel=(3, 3),
+    factored=True,
+    lowering="fastest",
+    heads=0,
+    logvar=-6.0,
+    dtype=jnp.float32,
+  )
+  video = jnp.zeros((1, 3, 8, 8, 3))
+  init = nn.meta.unbox(jax.eval_shape(model.init, jax.random.key(0), video))
+  objective = Autoencode(model, "l2", 1e-6, "pca")
+  frozen = {"autoencoder": filled(init["params"])}
+  frozen["stats"] = objective.no_stats()
+  return streaming.Streaming(objective), frozen
+
+
+@pytest.mark.parametrize("frames", [1, 4, 7])
+def test_what_looks_ahead_leaks(frames):
+  video = np.random.default_rng(0).integers(0, 256, (frames, 8, 8, 3), np.uint8)
+  assert sheet.leak(*made(), video) == 0
+  assert sheet.leak(*made(Leaky), video) > 1e-3
+
+
+def test_channels_that_say_nothing_are_counted():
+  stream, frozen = made()
+  rng = np.random.default_rng(0)
+  clips = [
+    Clip(rng.integers(0, 256, (3, 16, 16, 3), np.uint8), 8.0, "", str(k))
+    for k in range(4)
+  ]
+  found = dict(sheet._latents(stream, frozen, clips))
+  assert found["latents/used"] == 1
+  assert 1 / 3 <= found["latents/rank"] <= 1 + 1e-6
+  params = frozen["autoencoder"]
+  for layer in ("linear_in", "enc_out"):
+    kernel = np.array(params[layer]["kernel"])
+    kernel[:, 1] = 0
+    params[layer]["kernel"] = kernel
+  less = dict(sheet._latents(stream, frozen, clips))
+  assert less["latents/used"] == pytest.approx(2 / 3)
+  assert less["latents/nats"] < found["latents/nats"]
