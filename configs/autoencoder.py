@@ -1,8 +1,12 @@
 """The video autoencoder alone, on captioned moving digits.
 
   python -m sora_jax.main --config=configs/autoencoder.py
+  python -m sora_jax.main --config=configs/autoencoder.py:4x16x16
 
-Another run uses it with --config.autoencoder.checkpoint=WORKDIR/autoencoder.
+Behind the colon stands a compression of common.CODECS, 4x8x8 without one, or
+`tiny`, or both with a comma. `--mode=eval` with the run's --workdir prints its
+sheet and writes originals and reconstructions side by side. Another run uses it
+with --config.autoencoder.checkpoint=WORKDIR/autoencoder.
 """
 
 from __future__ import annotations
@@ -13,7 +17,21 @@ from configs import common, dit_b
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
+  words = arg.split(",") if arg else []
+  names = [word for word in words if word in common.CODECS] or ["4x8x8"]
+  rest = [word for word in words if word not in common.CODECS]
+  if len(names) > 1 or len(rest) > 1:
+    raise ValueError(
+      f"unknown config argument {arg!r}; valid: one of {list(common.CODECS)}, "
+      "'tiny', or both with a comma"
+    )
   c = dit_b.get_config()
   with c.unlocked():
     c.stages = ("autoencoder",)
-  return common.finish(c, arg)
+    c.autoencoder.model.update(common.CODECS[names[0]])
+    # The transformer's sizes follow, for whoever adds its stage.
+    ct, ch, cw = c.autoencoder.model.compression
+    c.tokens = (c.data.height // ch) * (c.data.width // cw)
+    c.dit.frames = 1 + (c.data.frames - 1) // ct
+    c.dit.rows.length = 2 * c.dit.frames * c.tokens
+  return common.finish(c, rest[0] if rest else None)

@@ -12,6 +12,14 @@ SIZES = {
   "XL": {"width": 1152, "depth": 28, "heads": 16, "mlp": 4608},
 }
 
+# Time x height x width pixels to a latent cell, and its channels.
+CODECS = {
+  "4x8x8": {"compression": (4, 8, 8), "channels": 16},
+  "4x16x16": {"compression": (4, 16, 16), "channels": 48},
+  "8x8x8": {"compression": (8, 8, 8), "channels": 32},
+  "1x8x8": {"compression": (1, 8, 8), "channels": 16},
+}
+
 
 def finish(config: ConfigDict, arg: str | None) -> ConfigDict:
   """Applies the part of --config after the colon, and locks the config."""

@@ -15,6 +15,7 @@ import pytest
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from configs import common
 from sora_jax import modes
 from sora_jax.run import Run
 from sora_jax.utils import logs, media
@@ -154,6 +155,23 @@ def test_full_size_steps_trace(name, tmp_path, tmp_path_factory):
     assert shapes[0] == shapes[1]
     assert "loss" in metrics
   assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("codec", common.CODECS)
+def test_every_codec_traces_with_its_numbers_per_pixel(codec, tmp_path):
+  run = Run(load("autoencoder", codec), tmp_path / "run")
+  assert "x".join(map(str, run.codec.model.compression)) == codec
+  batch, frozen = run.abstract_inputs("autoencoder")
+  stage = run.stage("autoencoder", batch, frozen, epoch=1000)
+  state, _ = jax.eval_shape(stage.step, stage.abstract, batch)
+  assert jax.tree.structure(state) == jax.tree.structure(stage.abstract)
+  small = load("autoencoder", f"{codec},tiny").autoencoder.model
+  assert small.channels == common.CODECS[codec]["channels"]
+
+
+def test_one_codec_at_a_time():
+  with pytest.raises(ValueError, match=r"4x8x8,1x8x8.*one of"):
+    load("autoencoder", "4x8x8,1x8x8")
 
 
 def interrupted(config, stages, **until):
