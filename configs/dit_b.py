@@ -54,7 +54,20 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "logvar": -8.0,
       "dtype": "float32",
     },
-    "objective": {"reconstruction": "l2", "kl": 1e-6, "start": "pca"},
+    "objective": {
+      "reconstruction": "l2",
+      "terms": {"gradient": 0.0, "wavelet": 0.0, "temporal": 0.0},  # weights
+      "kl": 1e-6,
+      "start": "pca",
+      # A discriminator, from the step `start` on; the weight 0 has none.
+      "adversary": {
+        "weight": 0.0,
+        "start": 1000,
+        "r1": 1.0,
+        "width": 64,
+        "depth": 3,
+      },
+    },
     "size": (17, 64, 64),  # crops that it trains on
     "batch": 16,
     "start": 16,  # batches for the principal components it starts from

@@ -83,7 +83,7 @@ def yardstick(run: Run):
   batches = iter(build.pixels(run.config, run.clips("train"), run.config.seed))
   some = list(itertools.islice(batches, YARDSTICK))
   batch = {k: np.concatenate([b[k] for b in some]) for k in some[0]}
-  optimizers = build.optimizers(run.config.autoencoder, "ae", 1)
+  optimizers = build.optimizers(run.config.autoencoder, run.codec.losses, 1)
   frozen = {"stats": run.codec.no_stats()}
   state = step.initial(
     run.codec, optimizers, jax.random.PRNGKey(0), batch, frozen

@@ -41,10 +41,12 @@ from sora_jax.evaluators.context import Context
 from sora_jax.models.attention import ATTENTION
 from sora_jax.models.autoencoder import Autoencoder
 from sora_jax.models.causal_conv import LOWERINGS
+from sora_jax.models.discriminator import Discriminator
 from sora_jax.models.dit import REMAT, DiT
 from sora_jax.models.text_encoder import TextEncoder
-from sora_jax.objectives.autoencode import Autoencode
+from sora_jax.objectives.autoencode import Adversary, Autoencode
 from sora_jax.objectives.latent_diffusion import LatentDiffusion
+from sora_jax.objectives.penalties import TERMS
 from sora_jax.sampling.pipeline import Pipeline
 from sora_jax.sampling.tasks import TASKS
 from sora_jax.training import loop, optimizer, when
@@ -130,7 +132,7 @@ def everything(config: ConfigDict) -> None:
   for stage in ("autoencoder", "dit"):
     section = config[stage]
     schedule(section)
-    optimizers(section, stage, steps_per_epoch=1)
+    optimizers(section, (stage,), steps_per_epoch=1)
     evaluators(section, context=None)
   solver(config)
   guidance(config)
@@ -223,7 +225,22 @@ def autoencoder(config: ConfigDict) -> Autoencode:
   model = call(Autoencoder, section, "autoencoder.model", dtype=dtype)
   key(LOWERINGS, model.lowering, "autoencoder.model.lowering")
   options = plain(config.autoencoder.objective)
-  return call(Autoencode, options, "autoencoder.objective", model=model)
+  for name in options["terms"]:
+    key(TERMS, name, "autoencoder.objective.terms")
+  options["terms"] = {k: v for k, v in options["terms"].items() if v}
+  player = adversary(options.pop("adversary"), dtype)
+  return call(
+    Autoencode, options, "autoencoder.objective", model=model, adversary=player
+  )
+
+
+def adversary(section: Mapping[str, Any], dtype: Any) -> Adversary | None:
+  """The autoencoder's second player; None for the weight 0."""
+  where, options = "autoencoder.objective.adversary", dict(section)
+  model = {k: options.pop(k) for k in ("width", "depth") if k in options}
+  judge = call(Discriminator, model, where, dtype=dtype)
+  made = call(Adversary, options, where, model=judge)
+  return made if made.weight else None
 
 
 def diffusion(config: ConfigDict) -> LatentDiffusion:
@@ -272,8 +289,10 @@ def schedule(section: ConfigDict) -> loop.Schedule:
   return found
 
 
-def optimizers(section: ConfigDict, player: str, steps_per_epoch: int | None):
-  """The optimizers of a stage, by player."""
+def optimizers(
+  section: ConfigDict, players: Iterable[str], steps_per_epoch: int | None
+):
+  """The optimizers of a stage, by player: the same rule for each."""
   clock = when.Clock(steps_per_epoch)
   steps = when.Until(section.schedule.until, clock).steps()
   options = plain(section.optimizer)
@@ -290,7 +309,7 @@ def optimizers(section: ConfigDict, player: str, steps_per_epoch: int | None):
       "schedule 'constant'"
     )
   made = optimizer.make(rule, rates, steps=steps or 1, **shared)
-  return {player: made}
+  return {player: made for player in players}
 
 
 def solver(config: ConfigDict) -> Callable:

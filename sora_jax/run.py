@@ -36,7 +36,6 @@ from sora_jax.types import PyTree, Source, State
 from sora_jax.utils import files, logs, tree
 
 STAGES = ("autoencoder", "dit", "sample")
-PLAYER = {"autoencoder": "ae", "dit": "dit"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +108,7 @@ class Run:
     """A stage for batches like `batch`; nothing is computed yet."""
     section = getattr(self.config, name)
     objective = self.codec if name == "autoencoder" else self.diffusion
-    optimizers = build.optimizers(section, PLAYER[name], epoch)
+    optimizers = build.optimizers(section, objective.losses, epoch)
     initial = functools.partial(step_lib.initial, objective, optimizers)
     key = jax.random.PRNGKey(self.config.seed)
     make, abstract = state_lib.create(

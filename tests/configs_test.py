@@ -226,6 +226,24 @@ def test_tiny_trains_resumes_and_samples(
     check_samples(config, tmp_path)
 
 
+def test_two_players_train_and_resume(tmp_path, capsys):
+  """The autoencoder against a discriminator, with every further term."""
+  config = load("autoencoder", "tiny")
+  with config.unlocked():
+    objective = config.autoencoder.objective
+    objective.adversary.update(weight=0.1, start=2, width=4, depth=2)
+    objective.terms.update(gradient=0.1, wavelet=0.1, temporal=0.1)
+  train(interrupted(config, config.stages, autoencoder=2), tmp_path)
+  train(config, tmp_path)
+  assert "resumed at step 2" in capsys.readouterr().out
+  lines = logs.read_metrics(tmp_path / "metrics.jsonl")
+  steps = [n for n in lines if "disc/grad_norm" in n]
+  assert [n["step"] for n in steps] == [1, 2, 3, 4]
+  assert [n["ae/share"] > 0 for n in steps] == [False, False, True, True]
+  names = ("ae/gradient", "ae/wavelet", "ae/temporal", "disc/r1")
+  assert all(n[k] > 0 for n in steps for k in names)
+
+
 def check_samples(config, workdir):
   folder = workdir / "samples"
   text = (folder / "samples.jsonl").read_text()

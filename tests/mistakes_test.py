@@ -19,7 +19,7 @@ from sora_jax.evaluators import EVALUATORS
 from sora_jax.models import causal_conv
 from sora_jax.models.attention import ATTENTION
 from sora_jax.models.dit import REMAT
-from sora_jax.objectives import autoencode
+from sora_jax.objectives import autoencode, penalties
 from sora_jax.run import STAGES, Run
 from sora_jax.sampling.tasks import TASKS
 from sora_jax.sharding.rules import STRATEGIES
@@ -61,7 +61,8 @@ TABLES = {
   "transforms.name": TRANSFORMS,
   "autoencoder.model.dtype": build.DTYPES,
   "autoencoder.model.lowering": causal_conv.LOWERINGS,
-  "autoencoder.objective.reconstruction": autoencode.RECONSTRUCTION,
+  "autoencoder.objective.reconstruction": penalties.RECONSTRUCTION,
+  "autoencoder.objective.terms": penalties.TERMS,
   "autoencoder.objective.start": autoencode.INITS,
   "autoencoder.optimizer.name": optimizer.OPTIMIZERS,
   "autoencoder.optimizer.schedule": optimizer.SCHEDULES,
@@ -89,6 +90,7 @@ SECTIONS = {
   "transforms": ("probability",),
   "autoencoder.model": ("compression", "width"),
   "autoencoder.objective": ("reconstruction", "kl"),
+  "autoencoder.objective.adversary": ("weight", "r1"),
   "autoencoder.optimizer": ("b1", "weight_decay"),
   "autoencoder.schedule": ("until", "tolerance"),
   "autoencoder.evaluators.reconstruction": ("clips",),
@@ -148,7 +150,7 @@ def error_of(config, workdir):
 
 @pytest.mark.parametrize("key", TABLES)
 def test_unknown_names_list_the_valid_ones(tiny, key, tmp_path):
-  if key in ("dit.mixture",):
+  if key in ("dit.mixture", "autoencoder.objective.terms"):
     value = {"nonesuch": 0.5}
   elif key == "transforms.name":
     value = {"name": "nonesuch"}

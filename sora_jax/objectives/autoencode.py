@@ -1,28 +1,55 @@
-"""Training the autoencoder: reconstruct, with a small KL to a unit Gaussian."""
+"""Training the autoencoder: reconstruct, with a small KL to a unit Gaussian.
+
+Optionally against a discriminator D, the second player (Lim & Ye 2017,
+"Geometric GAN", for the hinge; Mescheder et al. 2018 for the R1 penalty):
+
+  D minimises  E max(0, 1 - D(x)) + E max(0, 1 + D(y)) + r1 / 2 E |dD(x)/dx|^2
+  the autoencoder adds  weight * a * E (-D(y)),  y what it makes of x,
+
+with the adaptive a = |dR/dy| / |dG/dy| of Esser et al. 2021 ("Taming
+transformers"), R the reconstruction and G the other term. They take gradients
+by the last layer; here they are by the decoded pixels, in which it is linear.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
 from sora_jax.models import autoencoder as ae
 from sora_jax.models.causal_conv import STREAM
+from sora_jax.models.discriminator import Discriminator
+from sora_jax.objectives.penalties import RECONSTRUCTION, TERMS
 from sora_jax.types import Array, Batch, Mean, Metrics, PyTree
 
-# name -> error [..., 3] -> penalty
-RECONSTRUCTION = {
-  "l1": jnp.abs,
-  "l2": jnp.square,
-}
 INITS = ("pca", "random")
+MOST = 1e4  # of the adaptive weight, where D tells nothing yet
 
 
 @dataclasses.dataclass(frozen=True)
+class Adversary:
+  """The second player, "disc".
+
+  Attributes:
+    model: the discriminator.
+    weight: of its say, relative to the reconstruction's.
+    start: the first step from which it has one; it learns from step 0 on.
+    r1: weight of the gradient penalty.
+  """
+
+  model: Discriminator
+  weight: float
+  start: int
+  r1: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # jit tells them apart by id
 class Autoencode:
-  """Objective with the one player "ae".
+  """Objective with the player "ae", and "disc" if there is an adversary.
 
   Batches hold `video` uint8 [B, T, H, W, 3] and `mask` bool [B, T, H, W],
   false where a clip was padded to the common size.
@@ -30,18 +57,23 @@ class Autoencode:
   Attributes:
     model: the autoencoder.
     reconstruction: key of RECONSTRUCTION, on pixels in -1..1.
+    terms: weights of further penalties by key of TERMS.
     kl: weight of the KL divergence per latent number.
     start: "pca" fits the linear paths to the first batch; "random" does not.
+    adversary: or None.
   """
 
   model: ae.Autoencoder
   reconstruction: str
+  terms: Mapping[str, float]
   kl: float
   start: str
+  adversary: Adversary | None = None
 
   def __post_init__(self):
     for value, valid in (
       (self.reconstruction, sorted(RECONSTRUCTION)),
+      *((term, sorted(TERMS)) for term in self.terms),
       (self.start, INITS),
     ):
       if value not in valid:
@@ -49,7 +81,7 @@ class Autoencode:
 
   @property
   def losses(self):
-    return {"ae": self.loss}
+    return {"ae": self.loss} | ({"disc": self.judge} if self.adversary else {})
 
   def init(self, rng: Array, batch: Batch) -> dict[str, PyTree]:
     video = ae.from_uint8(batch["video"])
@@ -63,7 +95,11 @@ class Autoencode:
         self.real(batch["mask"]).reshape(-1),
       )
       params = ae.with_principal(params, found)
-    return {"ae": params}
+    out = {"ae": params}
+    if self.adversary:
+      own = jax.random.fold_in(rng, 1)
+      out["disc"] = self.adversary.model.init(own, video[:1])["params"]
+    return out
 
   def real(self, mask: Array) -> Array:
     """1 for cells [B, t, h, w] that are data in every pixel, else 0."""
@@ -73,28 +109,84 @@ class Autoencode:
   def loss(
     self, params: PyTree, frozen: PyTree, batch: Batch, rng: Array, step: Array
   ) -> tuple[Array, Metrics]:
-    """Reconstruction + KL; the PSNR here is of the noisy latents."""
-    del frozen, step
-    video = ae.from_uint8(batch["video"])
-    mask = batch["mask"][..., None].astype(jnp.float32)  # [B, T, H, W, 1]
-    apply = functools.partial(self.model.apply, {"params": params["ae"]})
-    mean, logvar = apply(video, method="encode")
-    noise = jax.random.normal(rng, mean.shape)
-    out = apply(mean + jnp.exp(0.5 * logvar) * noise, method="decode")
-
+    """Reconstruction + terms + KL; the PSNR here is of the noisy latents."""
+    del frozen
+    video, mask = _data(batch)
+    out, mean, logvar = self._made(params["ae"], video, rng)
     error = out - video
-    penalty = Mean.of(RECONSTRUCTION[self.reconstruction](error), mask)
+
+    def penalty(error):
+      found = {"reconstruction": RECONSTRUCTION[self.reconstruction]}
+      found |= {name: TERMS[name] for name in self.terms}
+      return {name: fn(error, mask) for name, fn in found.items()}
+
+    def weighed(found):
+      return sum(
+        self.terms.get(name, 1.0) * m.compute() for name, m in found.items()
+      )
+
+    parts = penalty(error)
     squared = Mean.of(jnp.square(error), mask)
     real = self.real(batch["mask"])[..., None]  # [B, t, h, w, 1]
     kl = Mean.of(0.5 * (mean**2 + jnp.exp(logvar) - logvar - 1), real)
-    loss = penalty.compute() + self.kl * kl.compute()
+    loss = weighed(parts) + self.kl * kl.compute()
+    metrics = {**parts, "kl": kl}
+    if self.adversary:
+      slope = jax.grad(lambda e: weighed(penalty(e)))(
+        jax.lax.stop_gradient(error)
+      )
+      fooled, share = self._fooled(params["disc"], out * mask, slope, step)
+      loss += share * fooled
+      metrics |= {"adversarial": Mean.of(fooled), "share": Mean.of(share)}
     psnr = -10 * jnp.log10(jnp.maximum(squared.compute() / 4, 1e-10))
-    return loss, {
-      "loss": Mean.of(loss),
-      "reconstruction": penalty,
-      "kl": kl,
-      "psnr": Mean.of(psnr),
+    return loss, {"loss": Mean.of(loss), "psnr": Mean.of(psnr), **metrics}
+
+  def judge(
+    self, params: PyTree, frozen: PyTree, batch: Batch, rng: Array, step: Array
+  ) -> tuple[Array, Metrics]:
+    """The discriminator's hinge loss, with the R1 penalty."""
+    del frozen, step
+    video, mask = _data(batch)
+    out, *_ = self._made(params["ae"], video, rng)
+    # Nothing beyond the clip's end, or that would tell the two apart.
+    video, made = video * mask, jax.lax.stop_gradient(out) * mask
+    judge = functools.partial(
+      self.adversary.model.apply, {"params": params["disc"]}
+    )
+    true, slope = jax.vjp(judge, video)
+    false = judge(made)
+    (steep,) = slope(jnp.ones_like(true))
+    penalty = jnp.square(steep).sum() / true.size  # per logit
+    hinge = jax.nn.relu(1 - true).mean() + jax.nn.relu(1 + false).mean()
+    return hinge + self.adversary.r1 / 2 * penalty, {
+      "loss": Mean.of(hinge),
+      "r1": Mean.of(penalty),
+      "real": Mean.of(true.mean()),
+      "made": Mean.of(false.mean()),
     }
+
+  def _made(self, params: PyTree, video: Array, rng: Array):
+    """Decoded noisy latents [B, T, H, W, 3], their mean and log-variance."""
+    apply = functools.partial(self.model.apply, {"params": params})
+    mean, logvar = apply(video, method="encode")
+    noise = jax.random.normal(rng, mean.shape)
+    z = mean + jnp.exp(0.5 * logvar) * noise
+    return apply(z, method="decode"), mean, logvar
+
+  def _fooled(
+    self, params: PyTree, made: Array, slope: Array, step: Array
+  ) -> tuple[Array, Array]:
+    """-E D(made), and its weight: 0 before it has a say."""
+    adversary = self.adversary
+
+    def minus(made):
+      return -adversary.model.apply({"params": params}, made).mean()
+
+    own = jax.grad(minus)(jax.lax.stop_gradient(made))
+    ratio = jnp.linalg.norm(slope) / jnp.maximum(jnp.linalg.norm(own), 1e-12)
+    share = adversary.weight * jnp.clip(ratio, 0.0, MOST)
+    share = jnp.where(step >= adversary.start, share, 0.0)
+    return minus(made), jax.lax.stop_gradient(share)
 
   def encode(self, params: PyTree, stats: PyTree, video: Array) -> Array:
     """uint8 video [B, T, H, W, 3] -> normalised latents [B, t, h, w, c]."""
@@ -145,3 +237,9 @@ class Autoencode:
     """Statistics that change nothing, until they have been measured."""
     c = self.model.channels
     return {"mean": jnp.zeros(c), "std": jnp.ones(c)}
+
+
+def _data(batch: Batch) -> tuple[Array, Array]:
+  """Video in -1..1 [B, T, H, W, 3], and mask [B, T, H, W, 1]."""
+  mask = batch["mask"][..., None].astype(jnp.float32)
+  return ae.from_uint8(batch["video"]), mask

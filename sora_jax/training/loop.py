@@ -210,5 +210,6 @@ class Loop:
         f"{n - bad + 1} ({bad} steps in a row were skipped). Resume from the "
         "last checkpoint with a lower learning rate or a lower `clip`"
       )
-    shown = {k: values[k] for k in ("loss", "psnr") if k in values}
+    own = {name.rpartition("/")[2]: v for name, v in reversed(values.items())}
+    shown = {k: own[k] for k in ("loss", "psnr") if k in own}
     return shown | {"clips/s": values["clips_per_s"]}

@@ -213,7 +213,7 @@ def patterned(compression, count=24, rank=8):
 @pytest.mark.parametrize("compression", [(4, 4, 4), (1, 8, 8), (8, 4, 4)])
 def test_starts_at_principal_components(compression):
   batch = patterned(compression)
-  objective = Autoencode(model(compression), "l2", 1e-6, "pca")
+  objective = Autoencode(model(compression), "l2", {}, 1e-6, "pca")
   boxed = jax.jit(objective.init)(jax.random.key(0), batch)["ae"]
   variables = {"params": nn.meta.unbox(boxed)}
   x = ae.from_uint8(batch["video"])

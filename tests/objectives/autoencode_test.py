@@ -10,12 +10,13 @@ import optax
 import pytest
 
 from sora_jax.models import autoencoder as ae
-from sora_jax.objectives import autoencode
+from sora_jax.models.discriminator import Discriminator
+from sora_jax.objectives import autoencode, penalties
 
 FRAMES = 5
 
 
-def objective(reconstruction="l2", kl=1e-6, start="pca"):
+def objective(reconstruction="l2", kl=1e-6, start="pca", **more):
   model = ae.Autoencoder(
     (2, 4, 4),
     channels=3,
@@ -28,7 +29,10 @@ def objective(reconstruction="l2", kl=1e-6, start="pca"):
     logvar=-8.0,
     dtype=jnp.float32,
   )
-  return autoencode.Autoencode(model, reconstruction, kl, start)
+  more = {"terms": {}} | more
+  return autoencode.Autoencode(
+    model, reconstruction, kl=kl, start=start, **more
+  )
 
 
 def batch(count=4):
@@ -71,7 +75,7 @@ def losses(**options):
 
 
 @pytest.mark.parametrize("kl", [0.0, 1.0])
-@pytest.mark.parametrize("name", autoencode.RECONSTRUCTION)
+@pytest.mark.parametrize("name", penalties.RECONSTRUCTION)
 def test_what_lies_after_the_end_does_not_count(name, kl):
   run = losses(reconstruction=name, kl=kl)
   data, key = batch(), jax.random.key(0)
@@ -88,7 +92,7 @@ def test_what_lies_after_the_end_does_not_count(name, kl):
   assert abs(after - before) > 1e-3
 
 
-@pytest.mark.parametrize("name", autoencode.RECONSTRUCTION)
+@pytest.mark.parametrize("name", penalties.RECONSTRUCTION)
 def test_loss_is_reconstruction_and_kl(name):
   data, key = batch(), jax.random.key(0)
   loss, metrics = losses(reconstruction=name, kl=0.3)(noisy(), data, key)
@@ -159,3 +163,105 @@ def test_invalid_option_is_an_error(options):
   (value,) = options.values()
   with pytest.raises(ValueError, match=f"'{value}' is not one of .*'"):
     objective(**options)
+
+
+# Two players ------------------------------------------------------------------
+
+
+def adversary(weight=0.5, start=0, r1=1.0):
+  judge = Discriminator(width=4, depth=2, dtype=jnp.float32)
+  return autoencode.Adversary(judge, weight, start, r1)
+
+
+def players(**options):
+  o = objective(adversary=adversary(**options))
+  params = nn.meta.unbox(jax.jit(o.init)(jax.random.key(0), batch()))
+  return o, params
+
+
+def test_without_an_adversary_there_is_one_player():
+  assert set(objective().losses) == {"ae"}
+  o, params = players()
+  assert set(o.losses) == set(params) == {"ae", "disc"}
+
+
+def test_the_adversary_has_no_say_before_its_start():
+  o, params = players(start=5)
+  params["ae"] = noisy()["ae"]
+  key, data = jax.random.key(0), batch()
+
+  @jax.jit
+  def slope(own, step):
+    def loss(own):
+      return o.losses["ae"]({**params, "ae": own}, {}, data, key, step)[0]
+
+    return jax.grad(loss)(own)
+
+  alone = jax.grad(
+    lambda own: objective().losses["ae"]({"ae": own}, {}, data, key, 0)[0]
+  )(params["ae"])
+  for wanted, found in zip(
+    jax.tree.leaves(alone), jax.tree.leaves(slope(params["ae"], 4))
+  ):
+    np.testing.assert_allclose(found, wanted, atol=1e-6, rtol=1e-4)
+  changed = jax.tree.map(
+    lambda a, b: float(jnp.abs(a - b).max()), alone, slope(params["ae"], 5)
+  )
+  assert max(jax.tree.leaves(changed)) > 1e-4
+
+
+def test_the_adaptive_weight_balances_the_slopes():
+  """By the decoded pixels both terms pull as hard, times the weight."""
+  o, params = players(weight=0.3)
+  made = jnp.asarray(batch()["video"], jnp.float32) / 255
+  slope = jnp.asarray(np.random.default_rng(0).normal(size=made.shape))
+  fooled, share = o._fooled(params["disc"], made, slope, 7)
+
+  def minus(x):
+    return -o.adversary.model.apply({"params": params["disc"]}, x).mean()
+
+  own = jax.grad(minus)(made)
+  assert fooled == pytest.approx(float(minus(made)))
+  ratio = float(share * jnp.linalg.norm(own) / jnp.linalg.norm(slope))
+  assert ratio == pytest.approx(0.3, rel=1e-4)
+
+
+def test_the_gradient_penalty_is_that_of_the_real_clips():
+  o, params = players(r1=2.0)
+  key, data = jax.random.key(0), batch()
+  loss, metrics = o.losses["disc"](params, {}, data, key, 0)
+  x = ae.from_uint8(data["video"]) * data["mask"][..., None]
+
+  def total(x):
+    return o.adversary.model.apply({"params": params["disc"]}, x).sum()
+
+  logits = o.adversary.model.apply({"params": params["disc"]}, x)
+  wanted = float(jnp.square(jax.grad(total)(x)).sum() / logits.size)
+  assert float(metrics["r1"].compute()) == pytest.approx(wanted, rel=1e-4)
+  hinge = float(metrics["loss"].compute())
+  assert float(loss) == pytest.approx(hinge + wanted, rel=1e-4)
+
+
+def test_the_discriminator_learns_and_never_sees_the_padding():
+  o, params = players(r1=0.0)
+  data, key = batch(), jax.random.key(0)
+  run = jax.jit(
+    jax.value_and_grad(
+      lambda own, data: o.losses["disc"](
+        {**params, "disc": own}, {}, data, key, 0
+      )[0]
+    )
+  )
+  optimizer = optax.adam(3e-3)
+  own, state = params["disc"], optimizer.init(params["disc"])
+  history = []
+  for _ in range(40):
+    value, grads = run(own, data)
+    updates, state = optimizer.update(grads, state)
+    own = optax.apply_updates(own, updates)
+    history.append(float(value))
+  assert history[-1] < 0.7 * history[0]
+  changed = data["video"].copy()
+  changed[~data["mask"]] = 77
+  again = run(own, data | {"video": changed})[0]
+  np.testing.assert_allclose(again, run(own, data)[0], rtol=1e-5)

@@ -33,7 +33,7 @@ def made(factored=True, heads=0, compression=COMPRESSION):
     logvar=-6.0,
     dtype=jnp.float32,
   )
-  objective = Autoencode(model, "l2", 1e-6, "pca")
+  objective = Autoencode(model, "l2", {}, 1e-6, "pca")
   frames = 1 + compression[0]
   video = jnp.zeros((1, frames, 16, 16, 3))
   params = filled(jax.eval_shape(model.init, jax.random.key(0), video))

@@ -247,7 +247,7 @@ def test_fsdp_cuts_the_full_size_model(ways, tmp_path):
   config = dit_b.get_config()
   run = Run(config, tmp_path)
   batch, _ = run.abstract_inputs("dit")
-  optimizers = build.optimizers(config.dit, "dit", 1)
+  optimizers = build.optimizers(config.dit, ("dit",), 1)
   initial = functools.partial(step_lib.initial, run.diffusion, optimizers)
   mesh = abstract_mesh(data=1, fsdp=ways)
   local = {}

@@ -26,7 +26,7 @@ def trained():
     logvar=-8.0,
     dtype=jnp.float32,
   )
-  objective = Autoencode(model, "l2", 1e-6, "pca")
+  objective = Autoencode(model, "l2", {}, 1e-6, "pca")
   video = np.random.default_rng(0).integers(0, 255, (4, 5, 8, 8, 3), np.uint8)
   batch = {"video": video, "mask": np.ones((4, 5, 8, 8), bool)}
   params = nn.meta.unbox(objective.init(jax.random.PRNGKey(0), batch))["ae"]
