@@ -25,6 +25,7 @@ setuptools.setup(
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
     "pillow",
+    "safetensors",
     "scikit-image",
     "scikit-learn",
     "scipy",

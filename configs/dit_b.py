@@ -59,6 +59,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "terms": {"gradient": 0.0, "wavelet": 0.0, "temporal": 0.0},  # weights
       "kl": 1e-6,
       "start": "pca",
+      # LPIPS, with weights that you have: see models/perceptual.py.
+      "perceptual": {"weight": 0.0, "path": "", "sha256": ""},
       # A discriminator, from the step `start` on; the weight 0 has none.
       "adversary": {
         "weight": 0.0,
@@ -87,6 +89,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "name": "reconstruction",
         "clips": 32,
         "per_origin": False,
+        "lpips": "",  # path of its weights; "" leaves it out
       },
       "sheet": {"name": "sheet", "clips": 8, "videos": 4, "tile": 12},
     },

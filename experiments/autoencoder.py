@@ -69,7 +69,8 @@ def judged(run: Run, state) -> Iterator[dict[str, object]]:
     context = dataclasses.replace(
       run.context("autoencoder"), clips=run.clips(split)
     )
-    found = dict(Reconstruction(context, 0, per_origin=True).run(state))
+    evaluator = Reconstruction(context, 0, per_origin=True, lpips="")
+    found = dict(evaluator.run(state))
     clips = dict.fromkeys(name.rpartition("/")[0] for name in found)
     for clip in (c for c in clips if c != "mean"):
       row = {"clip": clip, "split": split}

@@ -7,9 +7,7 @@ an unknown name or keyword is an error that lists the valid ones.
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +36,7 @@ from sora_jax.diffusion.process import (
 from sora_jax.diffusion.solvers import SOLVERS
 from sora_jax.evaluators import EVALUATORS
 from sora_jax.evaluators.context import Context
+from sora_jax.models import perceptual
 from sora_jax.models.attention import ATTENTION
 from sora_jax.models.autoencoder import Autoencoder
 from sora_jax.models.causal_conv import LOWERINGS
@@ -50,70 +49,12 @@ from sora_jax.objectives.penalties import TERMS
 from sora_jax.sampling.pipeline import Pipeline
 from sora_jax.sampling.tasks import TASKS
 from sora_jax.training import loop, optimizer, when
-from sora_jax.types import Clip, Evaluator, Source
+from sora_jax.types import Clip, Evaluator, PyTree, Source
+from sora_jax.utils.sections import bound, call, key, partial, plain
 
 Batches = Iterable[dict[str, np.ndarray]]  # with iterators that resume
 Transform = Callable[[Clip, np.random.Generator], Clip]
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
-
-def plain(section: Any) -> Any:
-  """A section as ordinary dicts and tuples."""
-  return section.to_dict() if isinstance(section, ConfigDict) else section
-
-
-def digest(config: ConfigDict) -> str:
-  """12 hexadecimal digits that change with any value of the config."""
-  text = json.dumps(plain(config), sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def key(table: Mapping[str, Any], name: str, where: str) -> Any:
-  """table[name], or a ValueError that lists the valid names."""
-  if name not in table:
-    raise ValueError(f"{where}={name!r} is not one of {sorted(table)}")
-  return table[name]
-
-
-def partial(
-  fn: Callable, options: Any, where: str, late: int = 0, **given
-) -> Callable:
-  """fn with its options bound.
-
-  Args:
-    fn: what takes them.
-    options: keyword arguments, from the config.
-    where: the section's name, for errors.
-    late: how many of its first arguments come when it is called.
-    **given: keyword arguments that are no options.
-
-  Raises:
-    ValueError: for unknown and missing options, listing the valid ones.
-  """
-  options, found = plain(options), inspect.signature(fn).parameters
-  offered = {k: found[k] for k in list(found)[late:] if k not in given}
-  wrong = [k for k in options if k not in offered]
-  missing = [
-    k for k, p in offered.items() if p.default is p.empty and k not in options
-  ]
-  for problem, names in (("unknown", wrong), ("missing", missing)):
-    if names:
-      raise ValueError(f"{where}: {problem} {names}; valid: {list(offered)}")
-  return functools.partial(fn, **given, **options)
-
-
-def call(fn: Callable, options: Any, where: str, **given) -> Any:
-  """fn(**given, **options); errors as in `partial`."""
-  return partial(fn, options, where, **given)()
-
-
-def bound(
-  table: Mapping[str, Callable], section: Any, where: str, late=0, **given
-) -> Callable:
-  """`partial` of the row of a table that a section names."""
-  options = dict(plain(section))
-  fn = key(table, options.pop("name"), f"{where}.name")
-  return partial(fn, options, where, late, **given)
 
 
 def everything(config: ConfigDict) -> None:
@@ -122,7 +63,7 @@ def everything(config: ConfigDict) -> None:
   Raises:
     ValueError: for the first that does not exist, listing the valid ones.
   """
-  autoencoder(config)
+  untrained(config, autoencoder(config))
   diffusion(config)
   prepare(config, "train")
   rows(config)
@@ -229,9 +170,29 @@ def autoencoder(config: ConfigDict) -> Autoencode:
     key(TERMS, name, "autoencoder.objective.terms")
   options["terms"] = {k: v for k, v in options["terms"].items() if v}
   player = adversary(options.pop("adversary"), dtype)
-  return call(
-    Autoencode, options, "autoencoder.objective", model=model, adversary=player
-  )
+  lpips = options.pop("perceptual")["weight"]
+  where, given = "autoencoder.objective", {"model": model, "perceptual": lpips}
+  return call(Autoencode, options, where, **given, adversary=player)
+
+
+def untrained(config: ConfigDict, codec: Autoencode) -> dict[str, PyTree]:
+  """What the autoencoder's stage starts with and does not train.
+
+  Latent statistics that change nothing, and LPIPS's weights if it minimises it.
+
+  Raises:
+    FileNotFoundError, ValueError: for what is no file of such weights.
+  """
+  section, out = config.autoencoder.objective.perceptual, {}
+  out["stats"] = codec.no_stats()
+  if not section.weight:
+    return out
+  if not section.path:
+    raise ValueError(
+      f"autoencoder.objective.perceptual.weight={section.weight} needs the "
+      "weights of LPIPS: set its path, see models/perceptual.py"
+    )
+  return out | {"perceptual": perceptual.load(section.path, section.sha256)}
 
 
 def adversary(section: Mapping[str, Any], dtype: Any) -> Adversary | None:

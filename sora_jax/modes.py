@@ -18,7 +18,7 @@ from sora_jax.sampling.pipeline import Request
 from sora_jax.sampling.tasks import KEPT
 from sora_jax.training import loop
 from sora_jax.types import Clip
-from sora_jax.utils import files, logs, media
+from sora_jax.utils import files, logs, media, sections
 
 
 def train(run: Run) -> None:
@@ -72,7 +72,7 @@ def sample(run: Run) -> None:
       "task": request.task,
       "seed": str(request.seed),
       "size": "x".join(map(str, request.size)),
-      "config": build.digest(run.config),
+      "config": sections.digest(run.config),
       "step": str(step),
     }
     names = _names(i, request, config.formats)

@@ -33,7 +33,7 @@ from sora_jax.sharding import state as state_lib
 from sora_jax.training import checkpoint, encode, loop
 from sora_jax.training import step as step_lib
 from sora_jax.types import PyTree, Source, State
-from sora_jax.utils import files, logs, tree
+from sora_jax.utils import files, logs, sections, tree
 
 STAGES = ("autoencoder", "dit", "sample")
 
@@ -127,7 +127,7 @@ class Run:
     return checkpoint.Checkpointer(
       self.workdir / name,
       keep=getattr(self.config, name).keep,
-      config=build.plain(self.config),
+      config=sections.plain(self.config),
     )
 
   def fit(
@@ -189,7 +189,7 @@ class Run:
     """Writes config.json; says so if the folder held another config."""
     self.workdir.mkdir(parents=True, exist_ok=True)
     path = self.workdir / "config.json"
-    text = json.dumps(build.plain(self.config), indent=1, sort_keys=True)
+    text = json.dumps(sections.plain(self.config), indent=1, sort_keys=True)
     if path.exists() and path.read_text() != text:
       logs.say(f"note: {path} differs from this config and is replaced")
     files.write_text(path, text)
@@ -198,14 +198,14 @@ class Run:
     """Trains the autoencoder and measures its latents' statistics."""
     config, section = self.config, self.config.autoencoder
     clips = self.clips("train")
-    frozen = {"stats": self.codec.no_stats()}
+    frozen = build.untrained(self.config, self.codec)
 
     def measure(state: State) -> State:
       # Another seed than training's: fresh crops of the same data.
       batches = iter(build.pixels(config, clips, config.seed + 1))
       batches = itertools.islice(batches, section.statistics)
       stats = encode.statistics(self.codec, state.ema["ae"], batches)
-      return state.replace(frozen={"stats": stats})
+      return state.replace(frozen={**state.frozen, "stats": stats})
 
     return self.fit(
       "autoencoder",
@@ -260,9 +260,9 @@ class Run:
     config, folder = self.config, self.workdir / "latents"
     made_of = {
       "autoencoder": tree.digest(frozen),
-      "data": build.plain(config.data),
+      "data": sections.plain(config.data),
       "content": self.source.fingerprint(),
-      "transforms": build.plain(config.transforms),
+      "transforms": sections.plain(config.transforms),
       "buckets": build.sizes(config),
     }
     if folder.exists():
@@ -386,7 +386,7 @@ class Run:
         self._codec_abstract()
       )
     batch = build.pixel_shapes(self.config, self.rows)
-    return batch, {"stats": self.codec.no_stats()}
+    return batch, build.untrained(self.config, self.codec)
 
 
 def _frozen(codec: Mapping[str, PyTree]) -> dict[str, PyTree]:

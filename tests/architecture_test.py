@@ -38,6 +38,7 @@ ONLY = {
   "array_record": "data/",
   "orbax": "training/checkpoint.py",
   "av": "utils/media/",
+  "safetensors": "models/perceptual.py",
   "tensorboardX": "utils/logs.py",
 }
 # Folder -> what nothing in it may import.

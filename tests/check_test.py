@@ -7,6 +7,7 @@ import pytest
 
 from configs import dit_b, video_folder, world
 from sora_jax import build, check
+from sora_jax.utils import sections
 
 
 def changed(changes, base=dit_b):
@@ -24,6 +25,10 @@ def changed(changes, base=dit_b):
     ({"dit.rows.length": 7}, "dit.rows.length is 7: raise it"),
     ({"text.max_tokens": 999}, "text.max_tokens=999 exceeds dit.rows.text="),
     ({"sample.size": (5, 16, 17)}, "axis W has 17 pixels"),
+    (
+      {"autoencoder.objective.perceptual.weight": 0.1},
+      "perceptual.weight=0.1 needs the weights of LPIPS: set its path",
+    ),
     ({"sample.decode_frames": 0}, "decode_frames=0: .* at least 1"),
     ({"sample.source": "nowhere.png"}, "'nowhere.png' is not a file"),
     ({"sample.task": "extend"}, "set sample.source"),
@@ -50,7 +55,7 @@ def test_evaluators_that_the_data_cannot_feed():
 
 
 def saved(config):
-  return json.loads(json.dumps(build.plain(config)))
+  return json.loads(json.dumps(sections.plain(config)))
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sora_jax.evaluators import metrics
 from sora_jax.evaluators.context import Context, frozen_of
+from sora_jax.models import autoencoder as ae
+from sora_jax.models import perceptual
 from sora_jax.types import Clip, State
 
 
@@ -26,11 +30,13 @@ class Reconstruction:
     context: what to judge.
     clips: how many; 0 for all.
     per_origin: also yield PSNR and SSIM by the clips' origin.
+    lpips: path of LPIPS's weights (models.perceptual); "" leaves it out.
   """
 
   context: Context
   clips: int
   per_origin: bool
+  lpips: str
 
   def run(self, state: State) -> Iterator[tuple[str, float]]:
     frozen = frozen_of(state, self.context)
@@ -54,12 +60,24 @@ class Reconstruction:
 
   def _scores(self, clip: Clip, out: np.ndarray) -> dict[str, float]:
     _, ch, cw = self.context.autoencoder.model.compression
-    return {
+    scores = self._looks(clip.video, out) if self.lpips else {}
+    return scores | {
       "psnr": metrics.psnr(out, clip.video),
       "psnr_first_frame": metrics.psnr(out[:1], clip.video[:1]),
       "ssim": metrics.ssim(out, clip.video),
       "psnr_box": metrics.psnr(box(clip.video, ch, cw), clip.video),
     }
+
+  def _looks(self, video: np.ndarray, out: np.ndarray) -> dict[str, float]:
+    frames = (ae.from_uint8(jnp.asarray(x)) for x in (video, out))
+    return {"lpips": float(_lpips(self._weights, *frames).mean())}
+
+  @functools.cached_property
+  def _weights(self):
+    return perceptual.load(self.lpips)
+
+
+_lpips = jax.jit(perceptual.distance)
 
 
 def _mean(rows: Iterable[dict[str, float]]) -> dict[str, float]:

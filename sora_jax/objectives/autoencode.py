@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from sora_jax.models import autoencoder as ae
+from sora_jax.models import perceptual
 from sora_jax.models.causal_conv import STREAM
 from sora_jax.models.discriminator import Discriminator
 from sora_jax.objectives.penalties import RECONSTRUCTION, TERMS
@@ -60,6 +61,7 @@ class Autoencode:
     terms: weights of further penalties by key of TERMS.
     kl: weight of the KL divergence per latent number.
     start: "pca" fits the linear paths to the first batch; "random" does not.
+    perceptual: weight of LPIPS, whose parameters are frozen["perceptual"].
     adversary: or None.
   """
 
@@ -68,6 +70,7 @@ class Autoencode:
   terms: Mapping[str, float]
   kl: float
   start: str
+  perceptual: float = 0.0
   adversary: Adversary | None = None
 
   def __post_init__(self):
@@ -110,31 +113,19 @@ class Autoencode:
     self, params: PyTree, frozen: PyTree, batch: Batch, rng: Array, step: Array
   ) -> tuple[Array, Metrics]:
     """Reconstruction + terms + KL; the PSNR here is of the noisy latents."""
-    del frozen
     video, mask = _data(batch)
     out, mean, logvar = self._made(params["ae"], video, rng)
-    error = out - video
-
-    def penalty(error):
-      found = {"reconstruction": RECONSTRUCTION[self.reconstruction]}
-      found |= {name: TERMS[name] for name in self.terms}
-      return {name: fn(error, mask) for name, fn in found.items()}
-
-    def weighed(found):
-      return sum(
-        self.terms.get(name, 1.0) * m.compute() for name, m in found.items()
-      )
-
-    parts = penalty(error)
-    squared = Mean.of(jnp.square(error), mask)
+    missing = functools.partial(
+      self._missing, frozen=frozen, video=video, mask=mask
+    )
+    value, parts = missing(out)
+    squared = Mean.of(jnp.square(out - video), mask)
     real = self.real(batch["mask"])[..., None]  # [B, t, h, w, 1]
     kl = Mean.of(0.5 * (mean**2 + jnp.exp(logvar) - logvar - 1), real)
-    loss = weighed(parts) + self.kl * kl.compute()
+    loss = value + self.kl * kl.compute()
     metrics = {**parts, "kl": kl}
     if self.adversary:
-      slope = jax.grad(lambda e: weighed(penalty(e)))(
-        jax.lax.stop_gradient(error)
-      )
+      slope, _ = jax.grad(missing, has_aux=True)(jax.lax.stop_gradient(out))
       fooled, share = self._fooled(params["disc"], out * mask, slope, step)
       loss += share * fooled
       metrics |= {"adversarial": Mean.of(fooled), "share": Mean.of(share)}
@@ -172,6 +163,23 @@ class Autoencode:
     noise = jax.random.normal(rng, mean.shape)
     z = mean + jnp.exp(0.5 * logvar) * noise
     return apply(z, method="decode"), mean, logvar
+
+  def _missing(
+    self, out: Array, frozen: PyTree, video: Array, mask: Array
+  ) -> tuple[Array, Metrics]:
+    """What the decoded video pays for not being the original, and its parts."""
+    error = out - video
+    fns = {"reconstruction": RECONSTRUCTION[self.reconstruction]}
+    fns |= {name: TERMS[name] for name in self.terms}
+    parts = {name: fn(error, mask) for name, fn in fns.items()}
+    weights = {"reconstruction": 1.0, **self.terms}
+    if self.perceptual:
+      frames = [(x * mask).reshape(-1, *x.shape[2:]) for x in (out, video)]
+      away = perceptual.distance(frozen["perceptual"], *frames)  # [B * T]
+      parts["lpips"] = Mean.of(away, mask.max((2, 3, 4)).ravel())
+      weights["lpips"] = self.perceptual
+    value = sum(weights[name] * part.compute() for name, part in parts.items())
+    return value, parts
 
   def _fooled(
     self, params: PyTree, made: Array, slope: Array, step: Array

@@ -135,7 +135,7 @@ def test_box_by_hand():
 
 def test_the_box_baseline_is_what_reconstruction_reports(model, contexts):
   made = contexts["autoencoder"]
-  evaluator = reconstruction.Reconstruction(made, 3, False)
+  evaluator = reconstruction.Reconstruction(made, 3, False, "")
   found = dict(evaluator.run(model.autoencoder))
   _, height, width = model.run.codec.model.compression
   boxes = [

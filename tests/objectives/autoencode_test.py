@@ -12,6 +12,7 @@ import pytest
 from sora_jax.models import autoencoder as ae
 from sora_jax.models.discriminator import Discriminator
 from sora_jax.objectives import autoencode, penalties
+from tests.models.perceptual_test import thin
 
 FRAMES = 5
 
@@ -163,6 +164,21 @@ def test_invalid_option_is_an_error(options):
   (value,) = options.values()
   with pytest.raises(ValueError, match=f"'{value}' is not one of .*'"):
     objective(**options)
+
+
+def test_lpips_is_added_with_its_weight_and_masked():
+  o = objective(perceptual=0.5)
+  data, key = batch(), jax.random.key(0)
+  frozen = {"perceptual": thin()}
+  loss, metrics = o.losses["ae"](noisy(), frozen, data, key, 0)
+  plain, _ = losses()(noisy(), data, key)
+  away = float(metrics["lpips"].compute())
+  assert away > 0
+  np.testing.assert_allclose(loss, plain + 0.5 * away, rtol=1e-5)
+  changed = data["video"].copy()
+  changed[~data["mask"]] = 200
+  again, _ = o.losses["ae"](noisy(), frozen, data | {"video": changed}, key, 0)
+  np.testing.assert_allclose(again, loss, rtol=1e-5)
 
 
 # Two players ------------------------------------------------------------------
