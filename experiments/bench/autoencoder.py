@@ -1,0 +1,96 @@
+"""How fast is our autoencoder against two published ones on this device?
+
+  pip install -c constraints.txt -e '.[bench]'
+  python -m experiments.bench.autoencoder
+
+Pixels a second of encoding and decoding one clip, 17 frames of 128 x 128 and of
+256 x 256, float32, beside diffusers' AutoencoderKLWan and
+AutoencoderKLCogVideoX in PyTorch at their published sizes (their classes'
+defaults: 4x8x8, 16 channels) with random weights. Ours is that of
+configs/autoencoder.py with random weights. A figure is how many times as many
+pixels a second ours does; the three run in turns.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from configs import autoencoder as config
+from sora_jax import build
+from sora_jax.utils import logs
+
+SIZES = {"128": (17, 128, 128), "256": (17, 256, 256)}
+
+
+def _ours(video: np.ndarray) -> Callable[[], None]:
+  """Runs our autoencoder on a clip [1, T, H, W, 3]."""
+  codec = build.autoencoder(config.get_config())
+  init = jax.jit(codec.model.init)
+  params = nn.meta.unbox(init(jax.random.PRNGKey(0), jnp.asarray(video)))
+
+  @jax.jit
+  def run(params, video):
+    mean, _ = codec.model.apply(params, video, method="encode")
+    return codec.model.apply(params, mean, method="decode")
+
+  return lambda: jax.block_until_ready(run(params, video))
+
+
+def _theirs(name: str, video: np.ndarray) -> Callable[[], None]:
+  """Runs one of diffusers' on the same clip."""
+  import diffusers
+  import torch
+
+  model = getattr(diffusers, name)().eval()
+  x = torch.from_numpy(video.transpose(0, 4, 1, 2, 3).copy())  # [1, 3, T, H, W]
+
+  def run():
+    with torch.inference_mode():
+      model.decode(model.encode(x).latent_dist.mode())
+
+  return run
+
+
+def _seconds(run: Callable[[], None]) -> float:
+  start = time.perf_counter()
+  run()
+  return time.perf_counter() - start
+
+
+def main(argv: list[str]) -> None:
+  """Measures and prints."""
+  del argv
+  figures = {"device": jax.devices()[0].device_kind}
+  for size, shape in SIZES.items():
+    rng = np.random.default_rng(0)
+    video = rng.uniform(-1, 1, (1, *shape, 3)).astype(np.float32)
+    runs = {"ours": _ours(video)}
+    for name in ("Wan", "CogVideoX"):
+      runs[name] = _theirs(f"AutoencoderKL{name}", video)
+    runs["ours"]()  # compiles
+    rounds = []
+    for k in range(flags.FLAGS.rounds):
+      rounds.append({name: _seconds(run) for name, run in runs.items()})
+      logs.say(f"{size} px, round {k + 1}: {rounds[-1]} s")
+    pixels = int(np.prod(shape))
+    for name in runs:
+      rate = statistics.median(pixels / r[name] for r in rounds)
+      logs.say(f"{size} px, {name}: {rate / 1e6:.3f} million pixels a second")
+    for name in ("Wan", "CogVideoX"):
+      ratio = statistics.median(r[name] / r["ours"] for r in rounds)
+      figures[f"pixels_per_s_vs_{name.lower()}_{size}"] = round(ratio, 1)
+  logs.say(json.dumps(figures))
+
+
+if __name__ == "__main__":
+  flags.DEFINE_integer("rounds", 3, "turns of each")
+  app.run(main)
