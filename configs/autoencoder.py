@@ -20,7 +20,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   words = arg.split(",") if arg else []
   names = [word for word in words if word in common.CODECS] or ["4x8x8"]
   rest = [word for word in words if word not in common.CODECS]
-  if len(names) > 1 or len(rest) > 1:
+  if len(names) > 1 or rest not in ([], ["tiny"]):
     raise ValueError(
       f"unknown config argument {arg!r}; valid: one of {list(common.CODECS)}, "
       "'tiny', or both with a comma"
@@ -34,4 +34,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.tokens = (c.data.height // ch) * (c.data.width // cw)
     c.dit.frames = 1 + (c.data.frames - 1) // ct
     c.dit.rows.length = 2 * c.dit.frames * c.tokens
+    c.dit.shift.base_tokens = c.dit.frames * c.tokens
   return common.finish(c, rest[0] if rest else None)

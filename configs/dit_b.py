@@ -91,7 +91,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "per_origin": False,
         "lpips": "",  # path of its weights; "" leaves it out
       },
-      "sheet": {"name": "sheet", "clips": 8, "videos": 4, "tile": 12},
+      "sheet": {"name": "sheet", "clips": 8, "videos": 4, "tile": 10},
     },
   }
 

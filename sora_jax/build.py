@@ -63,7 +63,7 @@ def everything(config: ConfigDict) -> None:
   Raises:
     ValueError: for the first that does not exist, listing the valid ones.
   """
-  untrained(config, autoencoder(config))
+  untrained(config, autoencoder(config), abstract=True)
   diffusion(config)
   prepare(config, "train")
   rows(config)
@@ -175,10 +175,17 @@ def autoencoder(config: ConfigDict) -> Autoencode:
   return call(Autoencode, options, where, **given, adversary=player)
 
 
-def untrained(config: ConfigDict, codec: Autoencode) -> dict[str, PyTree]:
+def untrained(
+  config: ConfigDict, codec: Autoencode, abstract: bool = False
+) -> dict[str, PyTree]:
   """What the autoencoder's stage starts with and does not train.
 
   Latent statistics that change nothing, and LPIPS's weights if it minimises it.
+
+  Args:
+    config: of the run.
+    codec: its autoencoder.
+    abstract: only the shapes of the weights; their file need not be there.
 
   Raises:
     FileNotFoundError, ValueError: for what is no file of such weights.
@@ -192,6 +199,8 @@ def untrained(config: ConfigDict, codec: Autoencode) -> dict[str, PyTree]:
       f"autoencoder.objective.perceptual.weight={section.weight} needs the "
       "weights of LPIPS: set its path, see models/perceptual.py"
     )
+  if abstract:
+    return out | {"perceptual": perceptual.abstract()}
   return out | {"perceptual": perceptual.load(section.path, section.sha256)}
 
 

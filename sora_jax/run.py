@@ -222,7 +222,8 @@ class Run:
     """What the transformer freezes of an autoencoder's state."""
     inputs = self.abstract_inputs("autoencoder")
     abstract = self.stage("autoencoder", *inputs, epoch=1).abstract
-    return {"ema": {"ae": abstract.ema["ae"]}, "frozen": abstract.frozen}
+    stats = {"stats": abstract.frozen["stats"]}
+    return {"ema": {"ae": abstract.ema["ae"]}, "frozen": stats}
 
   def autoencoder(self) -> dict[str, PyTree]:
     """{"autoencoder": parameters, "stats": ...} of the trained autoencoder."""
@@ -368,12 +369,11 @@ class Run:
     """
     folder = self.workdir / name
     check.same_model(self.config, checkpoint.load_config(folder), folder)
-    stage = self.stage(name, *self.abstract_inputs(name), epoch=1)
-    wanted = {
-      "step": stage.abstract.step,
-      "ema": stage.abstract.ema,
-      "frozen": stage.abstract.frozen,
-    }
+    abstract = self.stage(name, *self.abstract_inputs(name), epoch=1).abstract
+    wanted = {"step": abstract.step, "ema": abstract.ema}
+    # What was only minimised is not needed any more.
+    kept = abstract.frozen.keys() - {"perceptual"}
+    wanted["frozen"] = {k: abstract.frozen[k] for k in sorted(kept)}
     found = checkpoint.load(folder, wanted)
     return State(
       **found, params={}, opt={}, rng=jax.random.PRNGKey(0), bad=jnp.int32(0)
@@ -386,7 +386,7 @@ class Run:
         self._codec_abstract()
       )
     batch = build.pixel_shapes(self.config, self.rows)
-    return batch, build.untrained(self.config, self.codec)
+    return batch, build.untrained(self.config, self.codec, abstract=True)
 
 
 def _frozen(codec: Mapping[str, PyTree]) -> dict[str, PyTree]:

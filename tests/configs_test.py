@@ -170,8 +170,9 @@ def test_every_codec_traces_with_its_numbers_per_pixel(codec, tmp_path):
 
 
 def test_one_codec_at_a_time():
-  with pytest.raises(ValueError, match=r"4x8x8,1x8x8.*one of"):
-    load("autoencoder", "4x8x8,1x8x8")
+  for wrong in ("4x8x8,1x8x8", "4x9x9", "tiny,tiny"):
+    with pytest.raises(ValueError, match=f"'{wrong}'; valid: one of .*8x8x8"):
+      load("autoencoder", wrong)
 
 
 def interrupted(config, stages, **until):

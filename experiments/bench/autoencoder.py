@@ -69,6 +69,8 @@ def _seconds(run: Callable[[], None]) -> float:
 def main(argv: list[str]) -> None:
   """Measures and prints."""
   del argv
+  if jax.default_backend() != "cpu":
+    raise ValueError("both sides run on the CPU: set JAX_PLATFORMS=cpu")
   figures = {"device": jax.devices()[0].device_kind}
   for size, shape in SIZES.items():
     rng = np.random.default_rng(0)
@@ -76,7 +78,8 @@ def main(argv: list[str]) -> None:
     runs = {"ours": _ours(video)}
     for name in ("Wan", "CogVideoX"):
       runs[name] = _theirs(f"AutoencoderKL{name}", video)
-    runs["ours"]()  # compiles
+    for run in runs.values():
+      run()  # compiles, and takes its memory
     rounds = []
     for k in range(flags.FLAGS.rounds):
       rounds.append({name: _seconds(run) for name, run in runs.items()})

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from sora_jax.evaluators import metrics
 from sora_jax.evaluators.context import Context, frozen_of
 from sora_jax.models import autoencoder as ae
 from sora_jax.models import perceptual
+from sora_jax.objectives.streaming import Streaming
 from sora_jax.types import Clip, State
 
 
@@ -38,18 +40,16 @@ class Reconstruction:
   per_origin: bool
   lpips: str
 
+  def __post_init__(self):
+    if self.lpips and not Path(self.lpips).is_file():
+      raise ValueError(f"reconstruction(lpips={self.lpips!r}): no such file")
+
   def run(self, state: State) -> Iterator[tuple[str, float]]:
     frozen = frozen_of(state, self.context)
-    objective = self.context.autoencoder
-
-    @jax.jit
-    def through(frozen, video):
-      z = objective.encode(frozen["autoencoder"], frozen["stats"], video)
-      return objective.decode(frozen["autoencoder"], frozen["stats"], z)
-
+    codec = Streaming(self.context.autoencoder)
     origins: dict[str, list[dict[str, float]]] = {}
     for clip in self.context.first(self.clips):
-      out = np.asarray(through(frozen, clip.video[None]))[0]
+      out = codec.round_trip(frozen, clip.video[None])[0]
       origins.setdefault(clip.origin, []).append(self._scores(clip, out))
     if self.per_origin:
       for origin, rows in origins.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -32,11 +33,11 @@ class Sheet:
     the latent cells.
   chunks/levels: the largest difference between a clip that is decoded one
     latent frame at a time and the whole.
-  tiles/error: mean squared error in the pixels next to a border of two tiles,
-    over that of the same pixels decoded whole; 1 is no seam. Only for clips
-    that are larger than a tile.
-  causality/leak: largest derivative of an earlier latent or frame by a later
-    frame; 0 is causal.
+  tiles/error: mean squared error where two tiles are blended, over that of the
+    same pixels decoded whole; 1 is no seam. A clip that is no larger than a
+    tile is continued with its mirror image.
+  causality/leak: the largest change of an earlier latent or frame, per change
+    of later frames in a random direction; 0 is causal.
   latents/nats: what a cell tells, as the capacity of Gaussian channels, the sum
     of log(1 + variance of the mean / noise) / 2; latents/used is the share of
     the channels with more than `USED`; latents/rank is exp of the entropy of
@@ -81,35 +82,49 @@ class Sheet:
     halo = self.context.autoencoder.model.halo
     overlap = min(2 * halo + 1, self.tile - 1)
     for clip in clips:
-      z = next(codec.encode(frozen, [clip.video[None]]))
+      video = self._large(clip.video)
+      z = np.concatenate(list(codec.encode(frozen, [video[None]])), axis=1)
       (whole,) = codec.decode(frozen, [z])
       single = [z[:, i : i + 1] for i in range(z.shape[1])]
       parts = np.concatenate(list(codec.decode(frozen, single)), axis=1)
       chunks = max(chunks, int(np.abs(parts.astype(int) - whole).max()))
-      near = self._near(z.shape[2:4], overlap)
-      if near.any():
-        tiles = codec.decode_tiles(frozen, z, self.tile, overlap)
-        wrong = [
-          np.square(x[0].astype(float) - clip.video)[:, near].mean()
-          for x in (tiles, whole)
-        ]
-        seams.append(wrong[0] / max(wrong[1], 1e-6))
+      tiles = codec.decode_tiles(frozen, z, self.tile, overlap)
+      near = self._blended(z.shape[2:4], overlap, halo)
+      wrong = [
+        np.square(streaming.crop(x, video.shape[:3])[0].astype(float) - video)
+        for x in (tiles, whole)
+      ]
+      tiled, untiled = (
+        error[:, near[: video.shape[1], : video.shape[2]]].mean()
+        for error in wrong
+      )
+      seams.append(tiled / max(untiled, 1e-6))
     yield "chunks/levels", float(chunks)
-    if seams:
-      yield "tiles/error", float(np.mean(seams))
+    yield "tiles/error", float(np.mean(seams))
 
-  def _near(self, cells: tuple[int, int], overlap: int) -> np.ndarray:
-    """Which pixels lie within a cell of an inner border of a tile, [H, W]."""
-    _, *scale = self.context.autoencoder.model.compression
+  def _large(self, video: np.ndarray) -> np.ndarray:
+    """The clip with its mirror images, larger than a tile."""
+    _, *scales = self.context.autoencoder.model.compression
+    for axis, scale in zip((1, 2), scales):
+      while video.shape[axis] <= self.tile * scale:
+        video = np.concatenate([video, np.flip(video, axis)], axis)
+    return video
+
+  def _blended(self, cells, overlap: int, halo: int) -> np.ndarray:
+    """Which pixels lie where two tiles are blended, bool [H, W]."""
+    low, high = streaming.fade(overlap, halo)
     lines = []
-    for n, s in zip(cells, scale):
-      near = np.zeros(n * s, bool)
+    for n in cells:
+      near = np.zeros(n, bool)
       for at in streaming.starts(n, self.tile, overlap):
-        for border in (at, at + self.tile):
-          if 0 < border < n:
-            near[(border - 1) * s : (border + 1) * s] = True
+        if at > 0:
+          near[at + low : at + high] = True
+        if (end := at + self.tile) < n:
+          near[end - high : end - low] = True
       lines.append(near)
-    return lines[0][:, None] | lines[1][None, :]
+    _, ch, cw = self.context.autoencoder.model.compression
+    rows, columns = np.repeat(lines[0], ch), np.repeat(lines[1], cw)
+    return rows[:, None] | columns[None, :]
 
 
 def _flicker(codec, frozen, clips) -> float:
@@ -140,7 +155,10 @@ def _flat(codec, frozen, shape) -> Iterator[tuple[str, float]]:
 
 
 def leak(codec: streaming.Streaming, frozen: Any, video: np.ndarray) -> float:
-  """Largest derivative of the past by the last latent frame's pixels.
+  """Largest change of the past, per change of the last latent frame's pixels.
+
+  A derivative in one random direction: what depends on the future at all
+  changes in almost every one.
 
   Args:
     codec: to judge.
@@ -152,34 +170,41 @@ def leak(codec: streaming.Streaming, frozen: Any, video: np.ndarray) -> float:
   frames = 1 + ct * max((len(video) - 1) // ct, 1)
   whole = np.concatenate([video, np.repeat(video[-1:], ct, axis=0)])[:frames]
   x = streaming.pad(whole[None], model.compression)
-  tangent = np.ones(x.shape, np.float32)
+  tangent = np.random.default_rng(0).standard_normal(x.shape)
   tangent[:, : frames - ct] = 0
-
-  @jax.jit
-  def derivatives(params: Any, x: Array, tangent: Array):
-    def both(x):
-      mean, logvar = model.apply({"params": params}, x, method="encode")
-      out = model.apply({"params": params}, mean, method="decode")
-      return mean[:, :-1], logvar[:, :-1], out[:, :-ct]
-
-    changes = jax.jvp(both, (x,), (tangent,))[1]
-    return jnp.stack([jnp.abs(c).max() for c in changes]).max()
-
   pixels = ae.from_uint8(jnp.asarray(x))
-  return float(derivatives(frozen["autoencoder"], pixels, tangent))
+  return float(_leak(codec, frozen, pixels, tangent.astype(np.float32)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _leak(codec, frozen: Any, x: Array, tangent: Array) -> Array:
+  model, ct = codec.objective.model, codec.objective.model.compression[0]
+  params = {"params": frozen["autoencoder"]}
+
+  def both(x):
+    mean, logvar = model.apply(params, x, method="encode")
+    out = model.apply(params, mean, method="decode")
+    return mean[:, :-1], logvar[:, :-1], out[:, :-ct]
+
+  changes = jax.jvp(both, (x,), (tangent,))[1]
+  return jnp.stack([jnp.abs(c).max() for c in changes]).max()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _gaussians(codec, frozen: Any, x: Array) -> tuple[Array, Array]:
+  """Mean and log-variance of the latents."""
+  params = {"params": frozen["autoencoder"]}
+  return codec.objective.model.apply(params, x, method="encode")
 
 
 def _latents(codec, frozen, clips) -> Iterator[tuple[str, float]]:
   model = codec.objective.model
-  encode = jax.jit(
-    lambda params, x: model.apply({"params": params}, x, method="encode")
-  )
   means, noise = [], []
   for clip in clips:
     x = streaming.pad(clip.video[None], model.compression)
     mean, logvar = (
       np.asarray(a, np.float64).reshape(-1, model.channels)
-      for a in encode(frozen["autoencoder"], ae.from_uint8(jnp.asarray(x)))
+      for a in _gaussians(codec, frozen, ae.from_uint8(jnp.asarray(x)))
     )
     means.append(mean)
     noise.append(np.exp(logvar))

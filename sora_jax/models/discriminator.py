@@ -2,8 +2,11 @@
 
 A patch discriminator (Isola et al. 2017, "Image-to-image translation with
 conditional adversarial networks") in space and time: strided 3-D convolutions
-halve height and width at each level, and time at all but the first, so that an
-image is judged too. Each number of the result judges what its cell has seen.
+halve height and width at each level, and time at all but the first; an image is
+judged too. Each number of the result judges what its cell has seen.
+
+It has no norm: on flat areas a norm divides by almost nothing, and the penalty
+on its gradient would see nothing else.
 """
 
 from __future__ import annotations
@@ -35,29 +38,45 @@ class Discriminator(nn.Module):
   def __call__(self, video: Array) -> Array:
     """Judges float video [B, T, H, W, 3] in -1..1: float32 [B, t, h, w]."""
     x = video.astype(self.dtype)
-    for level in range(self.depth):
-      x = self._conv(
+    axes = (None, None, None, "embed", "mlp")
+    for level, strides in enumerate(self._strides()):
+      x = _conv(
         self.width * 2**level,
-        strides=(1 if level == 0 else 2, 2, 2),
+        (3, 4, 4),
+        axes,
+        strides=strides,
+        dtype=self.dtype,
         name=f"down_{level}",
       )(x)
-      if level:  # the first sees the pixels as they are
-        x = layers.RMSNorm("embed", name=f"norm_{level}")(x)
       x = jax.nn.leaky_relu(x, 0.2)
-    x = self._conv(1, strides=(1, 1, 1), name="out")(x)
+    axes = (None, None, None, "embed", None)
+    x = _conv(1, (3, 3, 3), axes, dtype=self.dtype, name="out")(x)
     return x[..., 0].astype(jnp.float32)
 
-  def _conv(self, features: int, strides: tuple[int, ...], name: str):
-    axes = (None, None, None, "embed", "mlp" if features > 1 else None)
-    return nn.Conv(
-      features,
-      kernel_size=(3, 4, 4) if features > 1 else (3, 3, 3),
-      strides=strides,
-      padding="SAME",
-      dtype=self.dtype,
-      kernel_init=nn.with_logical_partitioning(
-        nn.initializers.lecun_normal(), axes
-      ),
-      bias_init=nn.with_logical_partitioning(layers.zeros, axes[-1:]),
-      name=name,
-    )
+  def seen(self, mask: Array) -> Array:
+    """1 for logits whose own cell has data by a mask [B, T, H, W, 1], else 0.
+
+    Returns:
+      float32 [B, t, h, w], the shape of the logits.
+    """
+    x = mask[..., 0].astype(jnp.float32)
+    for strides in self._strides():
+      window = (1, *strides)
+      x = jax.lax.reduce_window(x, 0.0, jax.lax.max, window, window, "SAME")
+    return x
+
+  def _strides(self) -> list[tuple[int, int, int]]:
+    return [(1 if level == 0 else 2, 2, 2) for level in range(self.depth)]
+
+
+def _conv(features: int, kernel: tuple[int, ...], axes, **options) -> nn.Conv:
+  return nn.Conv(
+    features,
+    kernel_size=kernel,
+    padding="SAME",
+    kernel_init=nn.with_logical_partitioning(
+      nn.initializers.lecun_normal(), axes
+    ),
+    bias_init=nn.with_logical_partitioning(layers.zeros, axes[-1:]),
+    **options,
+  )

@@ -16,6 +16,7 @@ linear layers of the package `lpips`:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -81,10 +82,19 @@ def load(path: str | os.PathLike[str], sha256: str = "") -> dict[str, PyTree]:
       raise ValueError(
         f"{path}: {name} is {has or 'missing'}, it must be {shape}"
       )
-  return _params(arrays)
+  return jax.tree.map(
+    lambda x: np.ascontiguousarray(x, np.float32), _params(arrays)
+  )
 
 
-def _params(arrays: dict[str, np.ndarray]) -> dict[str, PyTree]:
+def abstract() -> PyTree:
+  """What `load` gives, as shapes: nothing is read."""
+  form = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+  arrays = {name: form(shape) for name, shape in shapes().items()}
+  return jax.eval_shape(_params, arrays)
+
+
+def _params(arrays: dict[str, Array]) -> dict[str, PyTree]:
   """The file's arrays as `distance` takes them: kernels [3, 3, in, out]."""
   blocks = [
     [
@@ -98,10 +108,7 @@ def _params(arrays: dict[str, np.ndarray]) -> dict[str, PyTree]:
   ]
   names = [f"lin{k}.model.1.weight" for k in range(len(BLOCKS))]
   linear = [arrays[name].ravel() for name in names]
-  return jax.tree.map(
-    lambda x: np.ascontiguousarray(x, np.float32),
-    {"blocks": blocks, "linear": linear},
-  )
+  return {"blocks": blocks, "linear": linear}
 
 
 def distance(params: PyTree, a: Array, b: Array) -> Array:

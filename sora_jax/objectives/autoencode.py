@@ -3,12 +3,13 @@
 Optionally against a discriminator D, the second player (Lim & Ye 2017,
 "Geometric GAN", for the hinge; Mescheder et al. 2018 for the R1 penalty):
 
-  D minimises  E max(0, 1 - D(x)) + E max(0, 1 + D(y)) + r1 / 2 E |dD(x)/dx|^2
+  D minimises  E max(0, 1 - D(x)) + E max(0, 1 + D(y)) + r1/2 |dS(x)/dx|^2 / n
   the autoencoder adds  weight * a * E (-D(y)),  y what it makes of x,
 
-with the adaptive a = |dR/dy| / |dG/dy| of Esser et al. 2021 ("Taming
-transformers"), R the reconstruction and G the other term. They take gradients
-by the last layer; here they are by the decoded pixels, in which it is linear.
+with E the mean and S the sum of the n logits whose cell shows data, and the
+adaptive a = |dR/dy| / |dG/dy| of Esser et al. 2021 ("Taming transformers"), R
+the reconstruction and G the other term. They take gradients by the last layer;
+here they are by the decoded pixels, in which it is linear.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Autoencode:
     metrics = {**parts, "kl": kl}
     if self.adversary:
       slope, _ = jax.grad(missing, has_aux=True)(jax.lax.stop_gradient(out))
-      fooled, share = self._fooled(params["disc"], out * mask, slope, step)
+      fooled, share = self._fooled(params["disc"], out, mask, slope, step)
       loss += share * fooled
       metrics |= {"adversarial": Mean.of(fooled), "share": Mean.of(share)}
     psnr = -10 * jnp.log10(jnp.maximum(squared.compute() / 4, 1e-10))
@@ -140,21 +141,26 @@ class Autoencode:
     video, mask = _data(batch)
     out, *_ = self._made(params["ae"], video, rng)
     # Nothing beyond the clip's end, or that would tell the two apart.
-    video, made = video * mask, jax.lax.stop_gradient(out) * mask
-    judge = functools.partial(
-      self.adversary.model.apply, {"params": params["disc"]}
-    )
+    judge = functools.partial(self._logits, params["disc"], mask)
+    seen = self.adversary.model.seen(mask)
     true, slope = jax.vjp(judge, video)
-    false = judge(made)
-    (steep,) = slope(jnp.ones_like(true))
-    penalty = jnp.square(steep).sum() / true.size  # per logit
-    hinge = jax.nn.relu(1 - true).mean() + jax.nn.relu(1 + false).mean()
+    false = judge(jax.lax.stop_gradient(out))
+    (steep,) = slope(seen)
+    penalty = jnp.square(steep).sum() / seen.sum()
+    hinge = sum(
+      Mean.of(jax.nn.relu(1 + sign * logits), seen).compute()
+      for sign, logits in ((-1, true), (1, false))
+    )
     return hinge + self.adversary.r1 / 2 * penalty, {
       "loss": Mean.of(hinge),
       "r1": Mean.of(penalty),
-      "real": Mean.of(true.mean()),
-      "made": Mean.of(false.mean()),
+      "real": Mean.of(true, seen),
+      "made": Mean.of(false, seen),
     }
+
+  def _logits(self, params: PyTree, mask: Array, video: Array) -> Array:
+    """The discriminator's, of the part of a video that is data."""
+    return self.adversary.model.apply({"params": params}, video * mask)
 
   def _made(self, params: PyTree, video: Array, rng: Array):
     """Decoded noisy latents [B, T, H, W, 3], their mean and log-variance."""
@@ -182,19 +188,19 @@ class Autoencode:
     return value, parts
 
   def _fooled(
-    self, params: PyTree, made: Array, slope: Array, step: Array
+    self, params: PyTree, out: Array, mask: Array, slope: Array, step: Array
   ) -> tuple[Array, Array]:
-    """-E D(made), and its weight: 0 before it has a say."""
-    adversary = self.adversary
+    """-E D(out), and its weight: 0 before it has a say."""
+    adversary, seen = self.adversary, self.adversary.model.seen(mask)
 
-    def minus(made):
-      return -adversary.model.apply({"params": params}, made).mean()
+    def minus(out):
+      return -Mean.of(self._logits(params, mask, out), seen).compute()
 
-    own = jax.grad(minus)(jax.lax.stop_gradient(made))
+    own = jax.grad(minus)(jax.lax.stop_gradient(out))
     ratio = jnp.linalg.norm(slope) / jnp.maximum(jnp.linalg.norm(own), 1e-12)
     share = adversary.weight * jnp.clip(ratio, 0.0, MOST)
     share = jnp.where(step >= adversary.start, share, 0.0)
-    return minus(made), jax.lax.stop_gradient(share)
+    return minus(out), jax.lax.stop_gradient(share)
 
   def encode(self, params: PyTree, stats: PyTree, video: Array) -> Array:
     """uint8 video [B, T, H, W, 3] -> normalised latents [B, t, h, w, c]."""

@@ -23,7 +23,7 @@ from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.types import Array, PyTree
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # jit tells them apart by id
+@dataclasses.dataclass(frozen=True)  # equal ones share what jit compiled
 class Streaming:
   """An autoencoder for long and large clips.
 
@@ -113,8 +113,9 @@ class Streaming:
   def encode_tiles(
     self, frozen: PyTree, video: np.ndarray, tile: int, overlap: int
   ) -> np.ndarray:
-    """Latents [B, t, h, w, c] of a clip in tiles; sizes in cells as above."""
+    """Latents [B, t, h, w, c] of a clip of any size in tiles, as above."""
     model = self.objective.model
+    video = pad(video, model.compression)
     _, ch, cw = model.compression
 
     def run(part: np.ndarray) -> np.ndarray:
@@ -230,11 +231,16 @@ def starts(length: int, tile: int, overlap: int) -> list[int]:
   return [*range(0, length - tile, tile - overlap), length - tile]
 
 
+def fade(overlap: int, halo: int) -> tuple[int, int]:
+  """Between which cells from its inner end a tile's weight goes from 0 to 1."""
+  inside = halo, overlap - halo
+  return inside if inside[0] < inside[1] else (0, overlap)
+
+
 def _ramp(n, at, whole, scale, overlap, halo) -> np.ndarray:
   """Weights of one tile's n results along an axis: it fades at inner ends."""
-  low, high = halo * scale, (overlap - halo) * scale
-  if high <= low:
-    low, high = 0, max(overlap * scale, 1)
+  low, high = (cells * scale for cells in fade(overlap, halo))
+  high = max(high, 1)
   place = np.arange(n) + 0.5
   out = np.ones(n, np.float32)
   for inner, away in (

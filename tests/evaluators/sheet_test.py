@@ -71,6 +71,15 @@ class Leaky(ae.Autoencoder):
     return super().encode(video[:, ::-1], start)
 
 
+class Differing(ae.Autoencoder):
+  """Sees only a difference of neighbours' pixels at the end."""
+
+  def encode(self, video, start=True):
+    mean, logvar = super().encode(video, start)
+    ahead = video[:, -1, 0, 0] - video[:, -1, 1, 0]
+    return mean + ahead[:, None, None, None, :], logvar
+
+
 def made(kind=ae.Autoencoder):
   model = kind(
     (2, 4, 4),
@@ -92,11 +101,45 @@ def made(kind=ae.Autoencoder):
   return streaming.Streaming(objective), frozen
 
 
+class Context:
+  """As much as `Sheet` needs to look at borders."""
+
+  def __init__(self, codec):
+    self.autoencoder = codec.objective
+
+
+@pytest.mark.parametrize("side", [16, 48])
+def test_a_seam_is_seen_where_tiles_are_blended(side, monkeypatch):
+  codec, frozen = made()
+  rng = np.random.default_rng(0)
+  video = rng.integers(0, 256, (3, side, side, 3), np.uint8)
+  clips = [Clip(video, 8.0, "", "a")]
+  judge = sheet.Sheet(Context(codec), clips=1, videos=0, tile=6)
+  found = dict(judge._borders(codec, frozen, clips))
+  assert found["chunks/levels"] <= 1
+  assert found["tiles/error"] == pytest.approx(1, abs=0.01)
+  # A decoder whose tiles disagree, in what is shown where they are blended.
+  tiles = streaming.Streaming.decode_tiles
+
+  def spoilt(self, frozen, z, tile, overlap):
+    out = tiles(self, frozen, z, tile, overlap).astype(int)
+    low, high = streaming.fade(overlap, self.objective.model.halo)
+    at = streaming.starts(z.shape[3], tile, overlap)[1] * 4
+    part = out[:, :, :, at + 4 * low : at + 4 * high]
+    part += np.where(part < 128, 60, -60)
+    return out.astype(np.uint8)
+
+  monkeypatch.setattr(streaming.Streaming, "decode_tiles", spoilt)
+  found = dict(judge._borders(codec, frozen, clips))
+  assert abs(found["tiles/error"] - 1) > 0.03
+
+
 @pytest.mark.parametrize("frames", [1, 4, 7])
 def test_what_looks_ahead_leaks(frames):
   video = np.random.default_rng(0).integers(0, 256, (frames, 8, 8, 3), np.uint8)
   assert sheet.leak(*made(), video) == 0
   assert sheet.leak(*made(Leaky), video) > 1e-3
+  assert sheet.leak(*made(Differing), video) > 1e-3
 
 
 def test_channels_that_say_nothing_are_counted():

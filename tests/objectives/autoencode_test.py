@@ -184,6 +184,14 @@ def test_lpips_is_added_with_its_weight_and_masked():
 # Two players ------------------------------------------------------------------
 
 
+def padded():
+  """The batch with an image and a clip that fills a quarter of its frame."""
+  data = batch()
+  mask = data["mask"].copy()
+  mask[1, 1:], mask[2, :, 8:], mask[2, :, :, 8:] = False, False, False
+  return {"video": data["video"], "mask": mask}
+
+
 def adversary(weight=0.5, start=0, r1=1.0):
   judge = Discriminator(width=4, depth=2, dtype=jnp.float32)
   return autoencode.Adversary(judge, weight, start, r1)
@@ -231,28 +239,53 @@ def test_the_adaptive_weight_balances_the_slopes():
   o, params = players(weight=0.3)
   made = jnp.asarray(batch()["video"], jnp.float32) / 255
   slope = jnp.asarray(np.random.default_rng(0).normal(size=made.shape))
-  fooled, share = o._fooled(params["disc"], made, slope, 7)
+  mask = jnp.asarray(padded()["mask"][..., None], jnp.float32)
+  slope *= mask
+  fooled, share = o._fooled(params["disc"], made, mask, slope, 7)
+  seen = o.adversary.model.seen(mask)
 
   def minus(x):
-    return -o.adversary.model.apply({"params": params["disc"]}, x).mean()
+    logits = o.adversary.model.apply({"params": params["disc"]}, x * mask)
+    return -(logits * seen).sum() / seen.sum()
 
   own = jax.grad(minus)(made)
-  assert fooled == pytest.approx(float(minus(made)))
+  assert fooled == pytest.approx(float(minus(made)), rel=1e-4)
   ratio = float(share * jnp.linalg.norm(own) / jnp.linalg.norm(slope))
   assert ratio == pytest.approx(0.3, rel=1e-4)
 
 
+def test_padding_is_not_what_the_players_pay_for():
+  """Clips of half the size in a frame of the whole, or alone."""
+  o, params = players()
+  data = batch()
+  small = {
+    "video": data["video"][:, :, :8, :8],
+    "mask": np.ones((4, FRAMES, 8, 8), bool),
+  }
+  large = {"video": data["video"].copy(), "mask": np.zeros_like(data["mask"])}
+  large["mask"][:, :, :8, :8] = True
+  values = []
+  for one in (small, large):
+    _, metrics = o.losses["disc"](params, {}, one, jax.random.key(0), 0)
+    values.append({k: float(v.compute()) for k, v in metrics.items()})
+  # Above the first layer a border is zeros or what overlaps it: near only.
+  for name in ("r1", "loss"):
+    assert 0.5 < values[1][name] / values[0][name] < 2, name
+
+
 def test_the_gradient_penalty_is_that_of_the_real_clips():
   o, params = players(r1=2.0)
-  key, data = jax.random.key(0), batch()
+  key, data = jax.random.key(0), padded()
   loss, metrics = o.losses["disc"](params, {}, data, key, 0)
-  x = ae.from_uint8(data["video"]) * data["mask"][..., None]
+  mask = jnp.asarray(data["mask"][..., None], jnp.float32)
+  seen = o.adversary.model.seen(mask)
 
   def total(x):
-    return o.adversary.model.apply({"params": params["disc"]}, x).sum()
+    logits = o.adversary.model.apply({"params": params["disc"]}, x * mask)
+    return (logits * seen).sum()
 
-  logits = o.adversary.model.apply({"params": params["disc"]}, x)
-  wanted = float(jnp.square(jax.grad(total)(x)).sum() / logits.size)
+  slope = jax.grad(total)(ae.from_uint8(data["video"]))
+  wanted = float(jnp.square(slope).sum() / seen.sum())
   assert float(metrics["r1"].compute()) == pytest.approx(wanted, rel=1e-4)
   hinge = float(metrics["loss"].compute())
   assert float(loss) == pytest.approx(hinge + wanted, rel=1e-4)

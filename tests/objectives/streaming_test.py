@@ -141,6 +141,8 @@ def test_tiles_without_attention_have_no_seam(tile):
   z = stream.objective.encode(frozen["autoencoder"], frozen["stats"], video)
   tiles = stream.encode_tiles(frozen, video, tile, 2 * halo + 1)
   np.testing.assert_allclose(tiles, z, atol=1e-5)
+  odd = stream.encode_tiles(frozen, video[:, :4, :82, :131], tile, 5)
+  assert odd.shape == z.shape  # padded to whole latents
 
 
 def test_a_short_overlap_is_seen():
