@@ -72,6 +72,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     },
     "size": (17, 64, 64),  # crops that it trains on
     "batch": 16,
+    "transforms": (),  # of its crops alone, so "recolour" is no lie
     "start": 16,  # batches for the principal components it starts from
     "statistics": 32,  # batches that measure the latents' mean and std
     "optimizer": common.adamw(learning_rate=1e-3, warmup=50),

@@ -44,7 +44,10 @@ def base(clips: str, minutes: float) -> ConfigDict:
   with c.unlocked():
     c.stages = ("autoencoder",)
     c.data.update(path=clips, held_out=HELD_OUT)
-    c.transforms = ({"name": "flip", "probability": 0.5},)
+    c.autoencoder.transforms = (
+      {"name": "flip", "probability": 0.5},
+      {"name": "recolour", "probability": 0.5},
+    )
     c.autoencoder.schedule.update(until=f"{minutes} minutes", save="5 minutes")
     # The moving average stands for a decay.
     c.autoencoder.optimizer.schedule = "constant"
@@ -56,6 +59,7 @@ def base(clips: str, minutes: float) -> ConfigDict:
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:
   """Name and changes of every point."""
   yield "base", {}
+  yield "own colours", {"autoencoder.transforms": ()}
   yield "deeper", {"autoencoder.model.depth": 4}
   yield "wider", {"autoencoder.model.width": 256}
   yield "full kernels", {"autoencoder.model.factored": False}

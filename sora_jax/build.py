@@ -66,6 +66,7 @@ def everything(config: ConfigDict) -> None:
   untrained(config, autoencoder(config), abstract=True)
   diffusion(config)
   prepare(config, "train")
+  transforms.build(config.autoencoder.transforms)
   rows(config)
   check.sizes(config)
   check.evaluators(config)
@@ -126,12 +127,12 @@ def sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
 
 
 def pixels(config: ConfigDict, clips: loader.Prepared, seed: int) -> Batches:
-  """Padded batches of random crops for the autoencoder."""
+  """Padded batches of random crops, augmented, for the autoencoder."""
   frames, height, width = config.autoencoder.size
   crop = {"name": "crop", "frames": frames, "height": height, "width": width}
   return loader.clips(
     clips,
-    transforms.build((crop,)),
+    transforms.build((crop, *config.autoencoder.transforms)),
     size=config.autoencoder.size,
     batch=config.autoencoder.batch,
     seed=seed,

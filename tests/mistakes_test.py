@@ -182,6 +182,7 @@ def test_unknown_options_list_the_valid_ones(tiny, section, tmp_path):
     ({"sample.solver.name": "ancestral"}, "missing ['eta']"),
     ({"dit.schedule.until": "3 stepz"}, '"1000 steps"'),
     ({"dit.schedule.log": "often"}, '"1000 steps"'),
+    ({"autoencoder.transforms": ({"name": "blur"},)}, "choose from ['bucket'"),
     ({"autoencoder.batch": 8, "mesh": {"data": 3}}, "3"),
     (
       {"dit.schedule.until": "3 minutes", "dit.optimizer.schedule": "cosine"},

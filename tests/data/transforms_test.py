@@ -1,5 +1,6 @@
 """Transforms: shapes stay true, cuts stay in step, names are checked."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -13,6 +14,7 @@ KWARGS = {
   "trim": {"multiple": 4},
   "crop": {"frames": 5, "height": 24, "width": 24},
   "flip": {"probability": 0.5},
+  "recolour": {"probability": 0.5},
 }
 
 
@@ -105,6 +107,21 @@ def test_crop_takes_any_block_of_the_clip():
   assert len(starts) == 4
   same = transforms.crop(clip, rng(), frames=50, height=50, width=50)
   np.testing.assert_array_equal(same.video, clip.video)
+
+
+def test_recolour_orders_the_channels_anew():
+  clip = noise(5, 8, 8)
+  seen, generator = set(), rng()
+  for _ in range(60):
+    video = transforms.recolour(clip, generator, probability=1.0).video
+    (order,) = (
+      order
+      for order in itertools.permutations(range(3))
+      if (video == clip.video[..., list(order)]).all()
+    )
+    seen.add(order)
+  assert seen == set(itertools.permutations(range(3))) - {(0, 1, 2)}
+  assert transforms.recolour(clip, generator, probability=0.0) is clip
 
 
 def test_flip_mirrors_as_often_as_asked():
