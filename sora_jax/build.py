@@ -63,7 +63,8 @@ def everything(config: ConfigDict) -> None:
   Raises:
     ValueError: for the first that does not exist, listing the valid ones.
   """
-  untrained(config, autoencoder(config), abstract=True)
+  autoencoder(config)
+  lpips(config)
   diffusion(config)
   prepare(config, "train")
   transforms.build(config.autoencoder.transforms)
@@ -171,8 +172,8 @@ def autoencoder(config: ConfigDict) -> Autoencode:
     key(TERMS, name, "autoencoder.objective.terms")
   options["terms"] = {k: v for k, v in options["terms"].items() if v}
   player = adversary(options.pop("adversary"), dtype)
-  lpips = options.pop("perceptual")["weight"]
-  where, given = "autoencoder.objective", {"model": model, "perceptual": lpips}
+  weight = options.pop("perceptual")["weight"]
+  where, given = "autoencoder.objective", {"model": model, "perceptual": weight}
   return call(Autoencode, options, where, **given, adversary=player)
 
 
@@ -191,18 +192,23 @@ def untrained(
   Raises:
     FileNotFoundError, ValueError: for what is no file of such weights.
   """
-  section, out = config.autoencoder.objective.perceptual, {}
-  out["stats"] = codec.no_stats()
-  if not section.weight:
+  out, section = {"stats": codec.no_stats()}, lpips(config)
+  if section is None:
     return out
-  if not section.path:
+  if abstract:
+    return out | {"perceptual": perceptual.abstract()}
+  return out | {"perceptual": perceptual.load(section.path, section.sha256)}
+
+
+def lpips(config: ConfigDict) -> ConfigDict | None:
+  """The section of LPIPS if the autoencoder minimises it."""
+  section = config.autoencoder.objective.perceptual
+  if section.weight and not section.path:
     raise ValueError(
       f"autoencoder.objective.perceptual.weight={section.weight} needs the "
       "weights of LPIPS: set its path, see models/perceptual.py"
     )
-  if abstract:
-    return out | {"perceptual": perceptual.abstract()}
-  return out | {"perceptual": perceptual.load(section.path, section.sha256)}
+  return section if section.weight else None
 
 
 def adversary(section: Mapping[str, Any], dtype: Any) -> Adversary | None:
