@@ -73,8 +73,8 @@ def train(config, stage_name, judged):
 
   # Adam turns rounding of tiny gradients into whole steps; this shows them
   # as they are, and its momentum is sharded like any other state.
-  build.optimizers = lambda section, player, steps_per_epoch: {
-    player: optax.sgd(0.05, momentum=0.9)
+  build.optimizers = lambda section, players, steps_per_epoch: {
+    player: optax.sgd(0.05, momentum=0.9) for player in players
   }
   run = Run(config, pathlib.Path("unused"))
   _, frozen = run.abstract_inputs(stage_name)
