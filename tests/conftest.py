@@ -45,6 +45,19 @@ def tiny_fixture():
   return tiny
 
 
+def autoencoder(compression, channels, width=8, depth=1, kind=None, **changes):
+  """A small autoencoder, or one of a kind that derives from it."""
+  import jax.numpy as jnp
+
+  from sora_jax.models.autoencoder import Autoencoder
+
+  options = {"kernel": (3, 3), "factored": True, "lowering": "fastest"}
+  options |= {"heads": 0, "logvar": -8.0, "dtype": jnp.float32}
+  return (kind or Autoencoder)(
+    compression, channels, width, depth, **(options | changes)
+  )
+
+
 def filled(abstract, seed=0):
   """Random arrays for ShapeDtypeStructs, so that no weight is zero."""
   import jax

@@ -13,7 +13,7 @@ from sora_jax.models import autoencoder as ae
 from sora_jax.objectives import streaming
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.types import Clip
-from tests.conftest import filled
+from tests.conftest import autoencoder, filled
 
 
 def codec(spoil):
@@ -81,18 +81,7 @@ class Differing(ae.Autoencoder):
 
 
 def made(kind=ae.Autoencoder):
-  model = kind(
-    (2, 4, 4),
-    channels=3,
-    width=8,
-    depth=1,
-    kernel=(3, 3),
-    factored=True,
-    lowering="fastest",
-    heads=0,
-    logvar=-6.0,
-    dtype=jnp.float32,
-  )
+  model = autoencoder((2, 4, 4), channels=3, kind=kind, logvar=-6.0)
   video = jnp.zeros((1, 3, 8, 8, 3))
   init = nn.meta.unbox(jax.eval_shape(model.init, jax.random.key(0), video))
   objective = Autoencode(model, "l2", {}, 1e-6, "pca")

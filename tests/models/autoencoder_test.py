@@ -10,6 +10,7 @@ import pytest
 
 from sora_jax.models import autoencoder as ae
 from sora_jax.objectives.autoencode import Autoencode
+from tests.conftest import autoencoder
 
 COMPRESSIONS = [(4, 8, 8), (1, 8, 8), (8, 8, 8), (2, 4, 8)]
 SPACE, CHANNELS, CELLS = (16, 24), 4, 3
@@ -20,17 +21,13 @@ KINDS = [(True, 0), (False, 2)]
 
 
 def model(compression=(4, 8, 8), channels=CHANNELS, factored=True, heads=0):
-  return ae.Autoencoder(
+  return autoencoder(
     compression,
     channels,
     width=16,
-    depth=1,
-    kernel=(3, 3),
     factored=factored,
-    lowering="fastest",
     heads=heads,
     logvar=-6.0,
-    dtype=jnp.float32,
   )
 
 

@@ -12,24 +12,14 @@ import pytest
 from sora_jax.models import autoencoder as ae
 from sora_jax.models.discriminator import Discriminator
 from sora_jax.objectives import autoencode, penalties
+from tests.conftest import autoencoder
 from tests.models.perceptual_test import thin
 
 FRAMES = 5
 
 
 def objective(reconstruction="l2", kl=1e-6, start="pca", **more):
-  model = ae.Autoencoder(
-    (2, 4, 4),
-    channels=3,
-    width=24,
-    depth=1,
-    kernel=(3, 3),
-    factored=True,
-    lowering="fastest",
-    heads=0,
-    logvar=-8.0,
-    dtype=jnp.float32,
-  )
+  model = autoencoder((2, 4, 4), channels=3, width=24)
   more = {"terms": {}} | more
   return autoencode.Autoencode(
     model, reconstruction, kl=kl, start=start, **more

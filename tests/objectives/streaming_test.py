@@ -13,7 +13,7 @@ import pytest
 from sora_jax.models import autoencoder as ae
 from sora_jax.objectives import streaming
 from sora_jax.objectives.autoencode import Autoencode
-from tests.conftest import filled
+from tests.conftest import autoencoder, filled
 
 COMPRESSION = (4, 8, 8)
 
@@ -21,17 +21,8 @@ COMPRESSION = (4, 8, 8)
 @functools.cache
 def made(factored=True, heads=0, compression=COMPRESSION):
   """(streaming autoencoder, frozen) with nothing at 0."""
-  model = ae.Autoencoder(
-    compression,
-    channels=6,
-    width=8,
-    depth=2,
-    kernel=(3, 3),
-    factored=factored,
-    lowering="fastest",
-    heads=heads,
-    logvar=-6.0,
-    dtype=jnp.float32,
+  model = autoencoder(
+    compression, channels=6, depth=2, factored=factored, heads=heads
   )
   objective = Autoencode(model, "l2", {}, 1e-6, "pca")
   frames = 1 + compression[0]

@@ -2,30 +2,18 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sora_jax.models import autoencoder as ae
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.training import encode
 from sora_jax.types import Clip
+from tests.conftest import autoencoder
 
 
 @pytest.fixture(scope="module")
 def trained():
-  model = ae.Autoencoder(
-    (2, 4, 4),
-    channels=3,
-    width=8,
-    depth=1,
-    kernel=(3, 3),
-    factored=True,
-    lowering="fastest",
-    heads=0,
-    logvar=-8.0,
-    dtype=jnp.float32,
-  )
+  model = autoencoder((2, 4, 4), channels=3)
   objective = Autoencode(model, "l2", {}, 1e-6, "pca")
   video = np.random.default_rng(0).integers(0, 255, (4, 5, 8, 8, 3), np.uint8)
   batch = {"video": video, "mask": np.ones((4, 5, 8, 8), bool)}
