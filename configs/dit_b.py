@@ -47,6 +47,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "channels": 16,
       "width": 128,
       "depth": 3,
+      "block": "conv",
       "kernel": (3, 3),  # time, space
       "factored": True,  # (2 + 1)-D
       "lowering": "fastest",  # of full kernels
@@ -71,6 +72,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
       },
     },
     "size": (17, 64, 64),  # crops that it trains on
+    "thin": 1,  # of every frame up to every so-manieth
+    "zoom": 1.0,  # of blocks up to so many times as wide, scaled down
     "batch": 16,
     "transforms": (),  # of its crops alone, so "recolour" is no lie
     "start": 16,  # batches for the principal components it starts from

@@ -1,13 +1,22 @@
 """Which autoencoder is best on clips that it has not seen, at equal time?
 
-  python -m experiments.autoencoder --clips=/path/to/clips --minutes=20
+  python -m experiments.autoencoder --data=clips --clips=/path --minutes=3
+  python -m experiments.autoencoder --data=world --minutes=3
 
-A folder of captioned clips, of which five are held out by name. Every point of
-the sweep trains for the same time on the others and is then judged on the five
-and on what it was trained on, clip by clip, beside the linear yardstick: the
-principal components of the training clips with as many channels, which is what
-all points but the last start from. PSNR is the mean over frames of 8-bit RGB at
-about 128 pixels, over all windows of a clip; then over clips.
+Every point of the sweep trains for about the same time, a number of steps that
+the first steps measure, and is then judged beside the linear yardstick: as many
+principal components of the training data, which is what all points but one
+start from. Its point "large" is the one to run alone for an hour or two:
+
+  python -m experiments.autoencoder --data=clips --clips=/path --points=large \
+    --minutes=60
+
+Of a folder of clips five are held out by name. Training takes crops of 64
+pixels from 320-pixel frames at 24 frames per second, scaled down by up to 2.5
+and thinned by up to 3; judged are all windows of 17 frames at 8 frames per
+second and about 128 pixels. Of the world, training takes and judges whole clips
+of all its sets at 64 pixels. PSNR is the mean over frames of 8-bit RGB, over
+the windows of a file (the clips of a set), then over files (sets).
 
 What is trained in --workdir resumes there. Other work on the machine falsifies
 the comparison.
@@ -17,7 +26,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import pathlib
+import tempfile
 from collections.abc import Iterator
 
 import flax.linen as nn
@@ -29,6 +40,7 @@ from ml_collections import ConfigDict
 from configs import video_folder
 from experiments import record
 from sora_jax import build
+from sora_jax.data.world.sets import SETS
 from sora_jax.evaluators.reconstruction import Reconstruction
 from sora_jax.run import Run
 from sora_jax.training import step
@@ -36,21 +48,51 @@ from sora_jax.utils import logs
 
 HELD_OUT = ("cups.mp4", "dog.mp4", "elf.webm", "movi_c.gif", "rabbit.mp4")
 YARDSTICK = 32  # batches of crops that the principal components are of
+PACE = 40  # steps that measure how many fit into the time
+SCORES = ("psnr", "psnr_first_frame", "ssim", "psnr_box")
 
 
-def base(clips: str, minutes: float) -> ConfigDict:
-  """What all points share."""
+def clips(c: ConfigDict, judged: bool) -> None:
+  """A folder, in detail for training and at 128 pixels to be judged."""
+  c.data.update(path=flags.FLAGS.clips, held_out=HELD_OUT)
+  if not judged:
+    c.data.update(frames=49, fps=24.0, stride=2.0)
+    c.autoencoder.update(size=(17, 64, 64), batch=4, thin=3, zoom=2.5)
+    c.update(tokens=400, cache_gib=6.0)
+    c.dit.update(frames=13)  # its stage is not run
+    c.dit.rows.length = 13 * 400
+
+
+def world(c: ConfigDict, judged: bool) -> None:
+  """All sets of the world at 64 pixels; of "train" a few to be judged."""
+  count = 16 if judged else 100_000
+  part = {"frames": 17, "height": 64, "width": 64, "fps": 8.0, "seed": 0}
+  part |= {"count": count, "test_count": 16, "length": "short"}
+  part |= {"name": "world", "channels": 0, "rate": 16_000}
+  parts = {name: part | {"set": name} for name in SETS}
+  c.data = {"name": "mixture", "frames": 17, "parts": parts, "repeat": {}}
+  c.autoencoder.update(size=(17, 64, 64), batch=4)
+
+
+DATA = {"clips": clips, "world": world}
+
+
+def config_of(data: str, judged: bool) -> ConfigDict:
+  """The config of a training that all points share, or of what judges it."""
   c = video_folder.get_config()
   with c.unlocked():
     c.stages = ("autoencoder",)
-    c.data.update(path=clips, held_out=HELD_OUT)
+    c.autoencoder.model.update(depth=3)
+    DATA[data](c, judged)
     c.autoencoder.transforms = (
       {"name": "flip", "probability": 0.5},
+      {"name": "turn", "probability": 0.5},
       {"name": "recolour", "probability": 0.5},
     )
-    c.autoencoder.schedule.update(until=f"{minutes} minutes", save="5 minutes")
-    # The moving average stands for a decay.
-    c.autoencoder.optimizer.schedule = "constant"
+    c.autoencoder.schedule.update(log="20 steps", save="5 minutes")
+    c.autoencoder.optimizer.update(
+      name="muon", learning_rate=2e-3, b1=0.95, warmup=30
+    )
     c.autoencoder.start = YARDSTICK
     c.autoencoder.evaluators = {}
   return c
@@ -58,30 +100,42 @@ def base(clips: str, minutes: float) -> ConfigDict:
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:
   """Name and changes of every point."""
+  model, objective = "autoencoder.model.", "autoencoder.objective."
   yield "base", {}
-  yield "own colours", {"autoencoder.transforms": ()}
-  yield "deeper", {"autoencoder.model.depth": 4}
-  yield "wider", {"autoencoder.model.width": 256}
-  yield "full kernels", {"autoencoder.model.factored": False}
-  yield "attention", {"autoencoder.model.heads": 4}
-  yield "l1", {"autoencoder.objective.reconstruction": "l1"}
-  yield "from random weights", {"autoencoder.objective.start": "random"}
+  yield "as they are", {"autoencoder.transforms": ()}
+  yield (
+    "one scale and speed",
+    {"autoencoder.zoom": 1.0, "autoencoder.thin": 1, "tokens": 64},
+  )
+  yield "adamw", {"autoencoder.optimizer.name": "adamw"}
+  yield "deeper", {model + "depth": 6}
+  yield "wider", {model + "width": 192}
+  yield "full kernels", {model + "factored": False}
+  yield "attention", {model + "heads": 4}
+  yield "transformer", {model + "block": "transformer", model + "heads": 4}
+  yield "l1", {objective + "reconstruction": "l1"}
+  yield "gradient", {objective + "terms.gradient": 0.5}
+  yield "wavelet", {objective + "terms.wavelet": 0.5}
+  yield "temporal", {objective + "terms.temporal": 0.5}
+  yield "from random weights", {objective + "start": "random"}
+  yield "large", {model + "width": 192, model + "depth": 4}
 
 
-def judged(run: Run, state) -> Iterator[dict[str, object]]:
-  """One row a clip and split."""
-  for split in ("test", "train"):
-    context = dataclasses.replace(
-      run.context("autoencoder"), clips=run.clips(split)
-    )
-    evaluator = Reconstruction(context, 0, per_origin=True, lpips="")
-    found = dict(evaluator.run(state))
-    clips = dict.fromkeys(name.rpartition("/")[0] for name in found)
-    for clip in (c for c in clips if c != "mean"):
-      row = {"clip": clip, "split": split}
-      for score in ("psnr", "psnr_first_frame", "ssim", "psnr_box"):
-        row[score] = round(found[f"{clip}/{score}"], 3)
-      yield row
+def judged(run: Run, state, split: str) -> Iterator[dict[str, object]]:
+  """One row a file or set."""
+  context = dataclasses.replace(
+    run.context("autoencoder"), clips=run.clips(split)
+  )
+  evaluator = Reconstruction(context, 0, per_origin=True, lpips="")
+  rows: dict[str, dict[str, list[float]]] = {}
+  for name, value in evaluator.run(state):
+    clip, _, score = name.rpartition("/")
+    if clip != "mean":  # clips of a mixture are named by their part first
+      row = rows.setdefault(clip.partition(":")[0], {})
+      row.setdefault(score, []).append(value)
+  for clip, row in rows.items():
+    scores = {k: round(float(np.mean(row[k])), 3) for k in SCORES}
+    yield {"clip": clip, "split": split} | scores
 
 
 def yardstick(run: Run):
@@ -98,55 +152,87 @@ def yardstick(run: Run):
 
 
 def mean(rows: list[dict[str, object]], split: str) -> float:
-  """PSNR over the clips of a split."""
+  """PSNR over the files or sets of a split."""
   return float(np.mean([r["psnr"] for r in rows if r["split"] == split]))
+
+
+def steps_in(config: ConfigDict, minutes: float) -> int:
+  """How many steps of a training take so long, by its first ones."""
+  config = ConfigDict(config.to_dict())
+  config.autoencoder.schedule.until = f"{PACE} steps"
+  with tempfile.TemporaryDirectory() as folder:
+    run = Run(config, pathlib.Path(folder))
+    run.train_autoencoder()
+    lines = map(json.loads, (run.workdir / "metrics.jsonl").open())
+    rates = [x[k] for x in lines for k in x if k.endswith("steps_per_s")]
+  return max(PACE, round(rates[-1] * 60 * minutes))
+
+
+def trained(name: str, changes: dict[str, object], folder: pathlib.Path):
+  """The state of a point, trained in the folder or found there; its steps."""
+  config = config_of(flags.FLAGS.data, judged=False)
+  with config.unlocked():
+    config.update_from_flattened_dict(changes)
+  length = folder / "steps.txt"
+  if not length.exists():
+    steps = steps_in(config, flags.FLAGS.minutes)
+    folder.mkdir(parents=True, exist_ok=True)
+    length.write_text(str(steps))
+  config.autoencoder.schedule.until = f"{length.read_text()} steps"
+  run = Run(config, folder)
+  run.train_autoencoder()
+  logs.say(f"{name}: trained")
+  return run.restored("autoencoder"), config
 
 
 def main(argv: list[str]) -> None:
   """Trains, judges, prints and saves."""
   del argv
-  wanted = flags.FLAGS.points or [name for name, _ in sweep()]
-  unknown = set(wanted) - {name for name, _ in sweep()}
-  if unknown:
-    raise ValueError(
-      f"--points={sorted(unknown)}: choose of {[n for n, _ in sweep()]}"
-    )
-  about = {"commit": record.commit(), "minutes": flags.FLAGS.minutes}
-  about |= {"held_out": " ".join(HELD_OUT), "seeds": 1}
+  asked = flags.FLAGS
+  names = [name for name, _ in sweep()]
+  wanted = asked.points or names
+  if unknown := set(wanted) - set(names):
+    raise ValueError(f"--points={sorted(unknown)}: choose of {names}")
+  if asked.data == "clips" and not asked.clips:
+    raise ValueError("--data=clips needs --clips, a folder of captioned clips")
+  about = {"commit": record.commit(), "minutes": asked.minutes, "seeds": 1}
+  if asked.data == "clips":
+    about["held_out"] = " ".join(HELD_OUT)
+  root = pathlib.Path(asked.workdir) / asked.data
+  linear = Run(config_of(asked.data, judged=True), root / "judge")
   rows: list[dict[str, object]] = []
+
+  def judge(name: str, run: Run, state) -> None:
+    own = [
+      {"point": name, "steps": int(state.step)} | row
+      for split in ("test", "train")
+      for row in judged(run, state, split)
+    ]
+    rows.extend(own)
+    logs.say(
+      f"{name}: {mean(own, 'test'):.2f} dB on what it has not seen, "
+      f"{mean(own, 'train'):.2f} on the rest, {int(state.step)} steps"
+    )
+
+  judge("linear", linear, yardstick(linear))
   for name, changes in sweep():
     if name not in wanted:
       continue
-    config = base(flags.FLAGS.clips, flags.FLAGS.minutes)
-    with config.unlocked():
-      config.update_from_flattened_dict(changes)
-    folder = pathlib.Path(flags.FLAGS.workdir) / name.replace(" ", "-")
-    run = Run(config, folder)
-    if not rows:
-      linear = Run(base(flags.FLAGS.clips, flags.FLAGS.minutes), folder)
-      rows += [
-        {"point": "linear"} | r for r in judged(linear, yardstick(linear))
-      ]
-      logs.say(f"linear: {mean(rows, 'test'):.2f} dB on clips not seen")
-    run.train_autoencoder()
-    state = run.restored("autoencoder")
-    own = [{"point": name} | row for row in judged(run, state)]
-    rows += own
-    logs.say(
-      f"{name}: {mean(own, 'test'):.2f} dB on clips not seen, "
-      f"{mean(own, 'train'):.2f} on the others, {int(state.step)} steps"
-    )
-    whole = len(wanted) == len(list(sweep()))
-    path = record.save(
-      "autoencoder" if whole else "autoencoder_some", rows, **about
-    )
-  logs.say(f"{path}")
+    folder = root / name.replace(" ", "-")
+    state, config = trained(name, changes, folder)
+    judging = config_of(asked.data, judged=True)
+    judging.autoencoder.model = config.autoencoder.model
+    judge(name, Run(judging, root / "judge"), state)
+    what = "" if wanted == names else "_" + "_".join(wanted).replace(" ", "-")
+    saved = f"autoencoder_{asked.data}{what}"
+    logs.say(f"{record.save(saved, rows, **about)}")
 
 
 if __name__ == "__main__":
   # Here, and not above: other experiments may import this one.
-  flags.DEFINE_string("clips", None, "folder of clips", required=True)
-  flags.DEFINE_float("minutes", 20.0, "of training for every point")
+  flags.DEFINE_enum("data", "clips", list(DATA), "what to train on")
+  flags.DEFINE_string("clips", None, "folder of clips, for --data=clips")
+  flags.DEFINE_float("minutes", 3.0, "of training for every point")
   flags.DEFINE_string("workdir", "runs/autoencoder", "where the points train")
   flags.DEFINE_list("points", None, "names of the points to run; all")
   app.run(main)

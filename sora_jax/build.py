@@ -38,7 +38,7 @@ from sora_jax.evaluators import EVALUATORS
 from sora_jax.evaluators.context import Context
 from sora_jax.models import perceptual
 from sora_jax.models.attention import ATTENTION
-from sora_jax.models.autoencoder import Autoencoder
+from sora_jax.models.autoencoder import BLOCKS, Autoencoder
 from sora_jax.models.causal_conv import LOWERINGS
 from sora_jax.models.discriminator import Discriminator
 from sora_jax.models.dit import REMAT, DiT
@@ -88,11 +88,30 @@ def everything(config: ConfigDict) -> None:
 
 def source(config: ConfigDict, workdir: Path) -> Callable[[], Source]:
   """Opens the data source; undecodable files are noted in the workdir."""
-  fn = key(SOURCES, config.data.name, "data.name")
-  notes = {"log": workdir / "skipped.jsonl"}
+  return _source(plain(config.data), "data", workdir)
+
+
+def _source(
+  section: Mapping[str, Any], where: str, workdir: Path
+) -> Callable[[], Source]:
+  """One source, or a mixture of those in its `parts`."""
+  fn = key(SOURCES, section["name"], f"{where}.name")
+  notes: dict[str, Any] = {"log": workdir / "skipped.jsonl"}
   parameters = inspect.signature(fn).parameters
   given = {k: v for k, v in notes.items() if k in parameters}
-  return bound(SOURCES, config.data, "data", **given)
+  if "parts" not in parameters or "parts" not in section:
+    return bound(SOURCES, section, where, **given)
+  section, parts = dict(section), {}
+  for name, part in section.pop("parts").items():
+    inner = f"{where}.parts.{name}"
+    if part["frames"] > section["frames"]:
+      raise ValueError(
+        f"{inner}.frames={part['frames']} exceeds {where}.frames="
+        f"{section['frames']}: raise the latter"
+      )
+    parts[name] = _source(part, inner, workdir)
+  fixed = bound(SOURCES, section, where, parts={})
+  return lambda: fixed(parts={name: part() for name, part in parts.items()})
 
 
 def prepare(config: ConfigDict, split: str) -> Transform:
@@ -129,11 +148,13 @@ def sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
 
 def pixels(config: ConfigDict, clips: loader.Prepared, seed: int) -> Batches:
   """Padded batches of random crops, augmented, for the autoencoder."""
-  frames, height, width = config.autoencoder.size
-  crop = {"name": "crop", "frames": frames, "height": height, "width": width}
+  section = config.autoencoder
+  size = dict(zip(("frames", "height", "width"), section.size))
+  thin = {"name": "thin", "most": section.thin}
+  crop = {"name": "crop", **size, "zoom": section.zoom}
   return loader.clips(
     clips,
-    transforms.build((crop, *config.autoencoder.transforms)),
+    transforms.build((thin, crop, *section.transforms)),
     size=config.autoencoder.size,
     batch=config.autoencoder.batch,
     seed=seed,
@@ -167,6 +188,12 @@ def autoencoder(config: ConfigDict) -> Autoencode:
   dtype = key(DTYPES, section.pop("dtype"), "autoencoder.model.dtype")
   model = call(Autoencoder, section, "autoencoder.model", dtype=dtype)
   key(LOWERINGS, model.lowering, "autoencoder.model.lowering")
+  key(BLOCKS, model.block, "autoencoder.model.block")
+  if model.block == "transformer" and not model.heads:
+    raise ValueError(
+      "autoencoder.model.block='transformer' needs autoencoder.model.heads "
+      "> 0, a divisor of its width"
+    )
   options = plain(config.autoencoder.objective)
   for name in options["terms"]:
     key(TERMS, name, "autoencoder.objective.terms")

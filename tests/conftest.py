@@ -51,7 +51,12 @@ def autoencoder(compression, channels, width=8, depth=1, kind=None, **changes):
 
   from sora_jax.models.autoencoder import Autoencoder
 
-  options = {"kernel": (3, 3), "factored": True, "lowering": "fastest"}
+  options = {
+    "block": "conv",
+    "kernel": (3, 3),
+    "factored": True,
+    "lowering": "fastest",
+  }
   options |= {"heads": 0, "logvar": -8.0, "dtype": jnp.float32}
   return (kind or Autoencoder)(
     compression, channels, width, depth, **(options | changes)

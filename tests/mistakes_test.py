@@ -16,7 +16,7 @@ from sora_jax.data.sources import SOURCES
 from sora_jax.data.transforms import TRANSFORMS
 from sora_jax.diffusion import guidance, levels, process, solvers
 from sora_jax.evaluators import EVALUATORS
-from sora_jax.models import causal_conv
+from sora_jax.models import autoencoder, causal_conv
 from sora_jax.models.attention import ATTENTION
 from sora_jax.models.dit import REMAT
 from sora_jax.objectives import autoencode, penalties
@@ -61,6 +61,7 @@ TABLES = {
   "transforms.name": TRANSFORMS,
   "autoencoder.model.dtype": build.DTYPES,
   "autoencoder.model.lowering": causal_conv.LOWERINGS,
+  "autoencoder.model.block": autoencoder.BLOCKS,
   "autoencoder.objective.reconstruction": penalties.RECONSTRUCTION,
   "autoencoder.objective.terms": penalties.TERMS,
   "autoencoder.objective.start": autoencode.INITS,

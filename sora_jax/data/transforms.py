@@ -52,11 +52,8 @@ def bucket(
   left = max(0.0, (width - to_width / scale) / 2)
   top = max(0.0, (height - to_height / scale) / 2)
   box = (left, top, width - left, height - top)
-  frames = [
-    Image.fromarray(frame).resize(target[::-1], Image.Resampling.LANCZOS, box)
-    for frame in clip.video
-  ]
-  return dataclasses.replace(clip, video=np.stack(frames), state=None)
+  video = _scaled(clip.video, target, box)
+  return dataclasses.replace(clip, video=video, state=None)
 
 
 def trim(clip: Clip, rng: np.random.Generator, *, multiple: int) -> Clip:
@@ -66,6 +63,24 @@ def trim(clip: Clip, rng: np.random.Generator, *, multiple: int) -> Clip:
   return _span(clip, 0, length - (length - 1) % multiple)
 
 
+def thin(clip: Clip, rng: np.random.Generator, *, most: int) -> Clip:
+  """Keeps every k-th frame, k evenly from 1..most: faster motion.
+
+  The clip lasts as long as before, with fewer frames a second.
+  """
+  step = int(rng.integers(1, most + 1))
+  if step == 1:
+    return clip
+  video, text = clip.video[::step], clip.text
+  if not isinstance(text, str):
+    # A shot of which no frame is kept is gone; the next begins in its place.
+    kept = {-(-begin // step): caption for begin, caption in text}
+    text = tuple((b, c) for b, c in kept.items() if b < len(video))
+  return dataclasses.replace(
+    clip, video=video, fps=clip.fps / step, text=text, state=None
+  )
+
+
 def crop(
   clip: Clip,
   rng: np.random.Generator,
@@ -73,16 +88,35 @@ def crop(
   frames: int,
   height: int,
   width: int,
+  zoom: float,
 ) -> Clip:
-  """Cuts a random block of at most this size; smaller clips stay smaller."""
+  """Cuts a random block of at most this size; smaller clips stay smaller.
+
+  Args:
+    clip: of any size.
+    rng: chooses.
+    frames: of the block.
+    height: of the result, pixels.
+    width: of the result, pixels.
+    zoom: the block is up to so many times as large on each side (log-uniform,
+      and no larger than the clip), and scaled down; antialiased (Lanczos).
+  """
+  have, want = clip.video.shape[:3], (frames, height, width)
+  room = min(n / m for n, m in zip(have[1:], want[1:]))
+  scale = 1.0
+  if min(room, zoom) > 1:
+    scale = float(np.exp(rng.uniform(0.0, np.log(min(room, zoom)))))
+  sides = (min(round(n * scale), m) for n, m in zip(want[1:], have[1:]))
+  block = (frames, *sides)
   start, top, left = (
-    int(rng.integers(max(0, have - want) + 1))
-    for have, want in zip(clip.video.shape, (frames, height, width))
+    int(rng.integers(max(0, n - m) + 1)) for n, m in zip(have, block)
   )
   clip = _span(clip, start, frames)
-  video = clip.video[:, top : top + height, left : left + width]
-  if video.shape == clip.video.shape:
+  video = clip.video[:, top : top + block[1], left : left + block[2]]
+  if video.shape == clip.video.shape and scale == 1:
     return clip
+  if scale > 1:
+    video = _scaled(video, (height, width))
   return dataclasses.replace(clip, video=video, state=None)
 
 
@@ -95,6 +129,20 @@ def flip(clip: Clip, rng: np.random.Generator, *, probability: float) -> Clip:
   if rng.random() >= probability:
     return clip
   return dataclasses.replace(clip, video=clip.video[:, :, ::-1], state=None)
+
+
+def turn(clip: Clip, rng: np.random.Generator, *, probability: float) -> Clip:
+  """Turns and mirrors space and time, with this probability.
+
+  One of the sixteen ways in which rows, columns and frames can be swapped and
+  reversed. Not for what is captioned, and not for what falls.
+  """
+  if rng.random() >= probability:
+    return clip
+  swap, *back = rng.random(4) < 0.5
+  video = clip.video.swapaxes(1, 2) if swap else clip.video
+  video = video[tuple(slice(None, None, -1 if b else 1) for b in back)]
+  return dataclasses.replace(clip, video=video, state=None)
 
 
 def recolour(
@@ -117,8 +165,10 @@ _ORDERS = tuple(itertools.permutations(range(3)))[1:]
 TRANSFORMS = {
   "bucket": bucket,
   "trim": trim,
+  "thin": thin,
   "crop": crop,
   "flip": flip,
+  "turn": turn,
   "recolour": recolour,
 }
 
@@ -157,6 +207,20 @@ def _apply(
 
 
 _table = functools.lru_cache(buckets.table)
+
+
+def _scaled(
+  video: np.ndarray,
+  size: tuple[int, int],
+  box: tuple[float, float, float, float] | None = None,
+) -> np.ndarray:
+  """The part `box` (left, top, right, bottom) of all frames, at (H, W)."""
+  return np.stack(
+    [
+      Image.fromarray(frame).resize(size[::-1], Image.Resampling.LANCZOS, box)
+      for frame in video
+    ]
+  )
 
 
 def _span(clip: Clip, start: int, frames: int) -> Clip:

@@ -18,6 +18,7 @@ result is the same; `objectives.streaming` does it.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -25,12 +26,8 @@ import jax
 import jax.numpy as jnp
 
 from sora_jax.models import layers
-from sora_jax.models.causal_conv import (
-  CausalConv,
-  FrameAttention,
-  ResBlock,
-  past,
-)
+from sora_jax.models.causal_attention import CausalAttention, TransformerBlock
+from sora_jax.models.causal_conv import CausalConv, ResBlock, past
 from sora_jax.packing.patchify import patchify, unpatchify
 from sora_jax.types import Array
 
@@ -108,11 +105,14 @@ class Autoencoder(nn.Module):
     channels: c, numbers per cell.
     width: channels of the residual networks.
     depth: residual blocks in the encoder, and again in the decoder.
-    kernel: (temporal, spatial) kernel size of the blocks.
+    block: key of BLOCKS.
+    kernel: (temporal, spatial) reach of the blocks in cells; transformers look
+      at whole frames.
     factored: (2 + 1)-D kernels instead of full ones.
     lowering: key of causal_conv.LOWERINGS, of full kernels.
-    heads: of one attention block within every latent frame, in the middle of
-      the encoder and of the decoder; 0 for none.
+    heads: of a transformer's blocks; of convolutions, of one attention block
+      within every latent frame, in the middle of the encoder and of the
+      decoder, or 0 for none.
     logvar: starting log-variance of the latents around their mean.
     dtype: of the computation; parameters are float32.
   """
@@ -121,6 +121,7 @@ class Autoencoder(nn.Module):
   channels: int
   width: int
   depth: int
+  block: str
   kernel: tuple[int, int]
   factored: bool
   lowering: str
@@ -135,22 +136,7 @@ class Autoencoder(nn.Module):
     def dense(features, **kwargs):
       return layers.Dense(features, (None, "embed"), dtype=self.dtype, **kwargs)
 
-    temporal, spatial = self.kernel
-    conv = functools.partial(
-      CausalConv,
-      spatial=spatial,
-      temporal=temporal,
-      factored=self.factored,
-      lowering=self.lowering,
-      dtype=self.dtype,
-    )
-
-    def blocks():
-      made = [ResBlock(conv, self.dtype) for _ in range(self.depth)]
-      if self.heads:
-        made.insert(self.depth // 2, FrameAttention(self.heads, self.dtype))
-      return made
-
+    blocks = functools.partial(BLOCKS[self.block], self)
     # The linear path stays in float32: it is small, and it is the floor.
     self.linear_in = layers.Dense(self.channels, (None, None))
     self.linear_out = layers.Dense(pixels, (None, None))
@@ -204,6 +190,39 @@ class Autoencoder(nn.Module):
       x = block(x)
     cells = self.linear_out(z) + self.dec_out(x).astype(jnp.float32)
     return to_video(cells, self.compression, start)
+
+
+def _convolutions(model: Autoencoder) -> list[nn.Module]:
+  temporal, spatial = model.kernel
+  conv = functools.partial(
+    CausalConv,
+    spatial=spatial,
+    temporal=temporal,
+    factored=model.factored,
+    lowering=model.lowering,
+    dtype=model.dtype,
+  )
+  made: list[nn.Module] = [
+    ResBlock(conv, model.dtype) for _ in range(model.depth)
+  ]
+  if model.heads:
+    within = CausalAttention(model.heads, frames=1, dtype=model.dtype)
+    made.insert(model.depth // 2, within)
+  return made
+
+
+def _transformer(model: Autoencoder) -> list[nn.Module]:
+  return [
+    TransformerBlock(model.heads, model.kernel[0], model.dtype)
+    for _ in range(model.depth)
+  ]
+
+
+# name -> (the model) -> the blocks of its encoder or decoder.
+BLOCKS: dict[str, Callable[[Autoencoder], list[nn.Module]]] = {
+  "conv": _convolutions,
+  "transformer": _transformer,
+}
 
 
 def _check_video(video: Array) -> None:

@@ -8,7 +8,7 @@ is (2 + 1)-D: a convolution in space, then a causal one in time written as one
 matmul over the last `temporal` frames.
 
 A clip may come in chunks. Applied with the collection `STREAM` mutable, every
-convolution leaves there the last frames that it saw, and finds before the next
+module leaves there the last frames that it saw, and finds `before` the next
 chunk what it left; chunked and whole are then the same computation.
 """
 
@@ -30,6 +30,29 @@ STREAM = "stream"  # collection of past frames, carried from chunk to chunk
 def past(x: Array, frames: int) -> Array:
   """[B, t, ...] -> [B, t + frames, ...]: the first frame repeated in front."""
   return jnp.concatenate([jnp.repeat(x[:, :1], frames, axis=1), x], axis=1)
+
+
+def before(module: nn.Module, x: Array, count: int) -> Array:
+  """x [B, t, ...] with the `count` frames in front that came before it.
+
+  They are the last that the module saw of the chunk before; at the start of a
+  clip, and where no collection STREAM is carried, the first frame repeated.
+
+  Args:
+    module: whose frames they are; calls this once.
+    x: frames of this chunk.
+    count: frames before.
+  """
+  if not count:
+    return x
+  if module.is_initializing() or not module.is_mutable_collection(STREAM):
+    return past(x, count)
+  if module.has_variable(STREAM, "past"):
+    x = jnp.concatenate([module.get_variable(STREAM, "past"), x], axis=1)
+  else:
+    x = past(x, count)
+  module.put_variable(STREAM, "past", x[:, -count:])
+  return x
 
 
 def volume(x: Array, kernel: Array) -> Array:
@@ -91,7 +114,7 @@ class CausalConv(nn.Module):
     x = x.astype(self.dtype)
     if not self.factored:
       size = (self.temporal, self.spatial, self.spatial)
-      x = self._before(x)
+      x = before(self, x, self.temporal - 1)
       x = LOWERINGS[self.lowering](x, self._kernel("kernel", size, x))
       bias = self.param(
         "bias",
@@ -101,7 +124,7 @@ class CausalConv(nn.Module):
       return x + bias.astype(self.dtype)
     x = _plane(x, self._kernel("spatial", (self.spatial,) * 2, x))
     if self.temporal > 1:
-      t, x = x.shape[1], self._before(x)
+      t, x = x.shape[1], before(self, x, self.temporal - 1)
       taps = [x[:, i : i + t] for i in range(self.temporal)]
       x = jnp.concatenate(taps, axis=-1)  # [B, t, h, w, temporal * C]
     # One matmul either way: it also mixes channels after the one in space.
@@ -117,20 +140,6 @@ class CausalConv(nn.Module):
       (*size, x.shape[-1], self.features),
     )
     return kernel.astype(self.dtype)
-
-  def _before(self, x: Array) -> Array:
-    """x with the temporal - 1 frames in front that came before it."""
-    count = self.temporal - 1
-    if not count:
-      return x
-    if self.is_initializing() or not self.is_mutable_collection(STREAM):
-      return past(x, count)
-    if self.has_variable(STREAM, "past"):
-      x = jnp.concatenate([self.get_variable(STREAM, "past"), x], axis=1)
-    else:
-      x = past(x, count)
-    self.put_variable(STREAM, "past", x[:, -count:])
-    return x
 
 
 def _plane(x: Array, kernel: Array) -> Array:
@@ -169,27 +178,3 @@ class ResBlock(nn.Module):
       dtype=self.dtype,
       name="out",
     )(h)
-
-
-class FrameAttention(nn.Module):
-  """Pre-norm residual self-attention within every frame of [B, t, h, w, C].
-
-  Attributes:
-    heads: that the channels are split into.
-    dtype: of the computation.
-  """
-
-  heads: int
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    b, t, h, w, c = x.shape
-    flat = layers.RMSNorm("embed", name="norm")(x).reshape(b * t, h * w, c)
-    grid = jnp.indices((1, h, w), jnp.int32).reshape(3, -1).T
-    positions = jnp.broadcast_to(grid, (b * t, h * w, 3))
-    place = layers.place(
-      positions, jnp.ones((b * t, h * w), jnp.int32), c, self.heads, 100.0
-    )
-    out = layers.Attention(self.heads, "full", self.dtype, name="attention")
-    return x + out(flat, place).reshape(x.shape)

@@ -38,6 +38,10 @@ def _matrices(params):
   )
 
 
+# Layers whose matrices Muon takes: of transformers, and of the autoencoder.
+_HIDDEN = {"qkv", "out", "up", "down"} | {"temporal", "enc_in", "dec_out"}
+
+
 def adamw(schedule, *, b1: float, b2: float, weight_decay: float):
   """AdamW (Loshchilov & Hutter 2019)."""
   return optax.adamw(
@@ -49,14 +53,18 @@ def muon(schedule, *, b1: float, b2: float, weight_decay: float):
   """Muon for hidden matrices, NAdamW for the rest (Jordan et al. 2024).
 
   Kernels under nn.scan have a leading axis of layers; the last two axes are
-  the matrix. Embeddings and convolutions go to NAdamW.
+  the matrix. A convolution's kernel is one from all that it sees to its
+  channels. Embeddings and what leaves the network go to NAdamW.
   """
 
   def dimensions(params):
     def of(path, x):
       names = {getattr(entry, "key", None) for entry in path}
-      hidden = names & {"qkv", "out", "up", "down"}
-      if not hidden or "kernel" not in names or x.ndim not in (2, 3):
+      if x.ndim >= 4 and "conv" in names:
+        return contrib.MuonDimensionNumbers(
+          tuple(range(x.ndim - 1)), x.ndim - 1
+        )
+      if not names & _HIDDEN or "kernel" not in names or x.ndim not in (2, 3):
         return None
       return contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
 

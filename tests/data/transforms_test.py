@@ -1,5 +1,6 @@
 """Transforms: shapes stay true, cuts stay in step, names are checked."""
 
+import dataclasses
 import itertools
 import pickle
 
@@ -12,8 +13,10 @@ from sora_jax.types import Clip
 KWARGS = {
   "bucket": {"tokens": 64, "unit": (8, 8)},
   "trim": {"multiple": 4},
-  "crop": {"frames": 5, "height": 24, "width": 24},
+  "thin": {"most": 3},
+  "crop": {"frames": 5, "height": 24, "width": 24, "zoom": 1.5},
   "flip": {"probability": 0.5},
+  "turn": {"probability": 0.5},
   "recolour": {"probability": 0.5},
 }
 
@@ -46,7 +49,8 @@ def test_each_is_pure_and_deterministic(name):
   np.testing.assert_array_equal(a.video, b.video)
   np.testing.assert_array_equal(clip.video, before)
   assert a.video.dtype == np.uint8 and a.video.ndim == 4
-  assert (a.fps, a.text, a.key) == (8.0, "a cat", "k")
+  assert (a.text, a.key) == ("a cat", "k")
+  assert a.fps == b.fps and (name == "thin" or a.fps == clip.fps)
 
 
 @pytest.mark.parametrize("size", [(300, 500), (61, 97), (400, 130), (33, 32)])
@@ -94,7 +98,8 @@ def test_trim_is_the_longest_that_fits(frames):
 def test_crop_takes_any_block_of_the_clip():
   clip, starts = noise(7, 12, 14), set()
   for seed in range(60):
-    cut = transforms.crop(clip, rng(seed), frames=6, height=11, width=14).video
+    size = {"frames": 6, "height": 11, "width": 14, "zoom": 1.0}
+    cut = transforms.crop(clip, rng(seed), **size).video
     assert cut.shape == (6, 11, 14, 3)
     places = [
       (t, y)
@@ -105,8 +110,60 @@ def test_crop_takes_any_block_of_the_clip():
     assert len(places) == 1
     starts.update(places)
   assert len(starts) == 4
-  same = transforms.crop(clip, rng(), frames=50, height=50, width=50)
+  same = transforms.crop(clip, rng(), frames=50, height=50, width=50, zoom=9.0)
   np.testing.assert_array_equal(same.video, clip.video)
+
+
+def test_crop_scales_down_what_it_zooms_out_of():
+  """A wide ramp: its slope says by how much, and nothing is distorted."""
+  ramp = np.zeros((3, 96, 160, 3))
+  ramp[..., 0] = np.arange(160)
+  ramp[..., 1] = np.arange(96)[:, None] * 2
+  clip = Clip(ramp.astype(np.uint8), 8.0, "a ramp")
+  scales = []
+  for seed in range(40):
+    cut = transforms.crop(
+      clip, rng(seed), frames=3, height=24, width=32, zoom=8.0
+    )
+    assert cut.video.shape == (3, 24, 32, 3) and cut.state is None
+    inner = cut.video[0, 4:-4, 4:-4].astype(float)
+    across = np.diff(inner[..., 0].mean(0)).mean()
+    down = np.diff(inner[..., 1].mean(1)).mean() / 2
+    assert abs(across / down - 1) < 0.05
+    scales.append(across)
+  assert 0.95 < min(scales) < 1.3 and 3.3 < max(scales) < 4.05  # of 96 / 24
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_thin_keeps_the_time(most):
+  clip = noise(13, 8, 8)
+  clip = dataclasses.replace(clip, text=((0, "one"), (4, "two"), (12, "end")))
+  seen = set()
+  for seed in range(20):
+    thinned = transforms.thin(clip, rng(seed), most=most)
+    step = round(clip.fps / thinned.fps)
+    np.testing.assert_array_equal(thinned.video, clip.video[::step])
+    # Whatever is shown is shown with its own caption.
+    shots = dict(thinned.text)
+    for i in range(len(thinned.video)):
+      at, own = i * step, max(b for b in shots if b <= i)
+      assert shots[own] == ("one" if at < 4 else "two" if at < 12 else "end")
+    seen.add(step)
+  assert seen == set(range(1, most + 1))
+
+
+def test_turn_takes_all_sixteen_ways():
+  clip, seen = noise(3, 8, 8), set()
+  ways = {
+    one[::a, ::b, ::c].tobytes()
+    for one in (clip.video, clip.video.swapaxes(1, 2))
+    for a, b, c in itertools.product((1, -1), repeat=3)
+  }
+  generator = rng()
+  for _ in range(200):
+    seen.add(transforms.turn(clip, generator, probability=1.0).video.tobytes())
+  assert len(ways) == 16 and seen == ways
+  assert transforms.turn(clip, generator, probability=0.0) is clip
 
 
 def test_recolour_orders_the_channels_anew():
@@ -145,7 +202,8 @@ def test_shots_and_sound_are_cut_with_the_video():
   captions = dict.fromkeys(range(4), "one") | dict.fromkeys(range(4, 8), "two")
   captions |= dict.fromkeys(range(8, 12), "three")
   for seed in range(20):
-    cut = transforms.crop(clip, rng(seed), frames=5, height=1, width=1)
+    size = {"frames": 5, "height": 1, "width": 1, "zoom": 1.0}
+    cut = transforms.crop(clip, rng(seed), **size)
     frames = cut.video[:, 0, 0, 0]
     np.testing.assert_array_equal(cut.audio, np.repeat(frames, 100))
     assert cut.text[0][0] == 0
@@ -160,7 +218,7 @@ def test_shots_and_sound_are_cut_with_the_video():
 def test_build_applies_in_order_and_pickles():
   specs = (
     {"name": "bucket", "tokens": 64, "unit": (8, 8)},
-    {"name": "crop", "frames": 8, "height": 32, "width": 32},
+    {"name": "crop", "frames": 8, "height": 32, "width": 32, "zoom": 1.0},
     {"name": "trim", "multiple": 4},
   )
   apply = transforms.build(specs)
@@ -179,7 +237,7 @@ def test_build_applies_in_order_and_pickles():
     ({"name": "mirror"}, "unknown transform 'mirror', choose from .*'flip'"),
     ({"frames": 3}, "unknown transform None"),
     ({"name": "trim", "multiple": 4, "fast": 1}, "'fast'.*takes .*'multiple'"),
-    ({"name": "crop", "frames": 4}, r"takes \['frames', 'height', 'width'\]"),
+    ({"name": "crop", "frames": 4}, r"takes \['frames', 'height', 'width', "),
   ],
 )
 def test_build_refuses_what_it_does_not_know(spec, message):

@@ -16,18 +16,16 @@ COMPRESSIONS = [(4, 8, 8), (1, 8, 8), (8, 8, 8), (2, 4, 8)]
 SPACE, CHANNELS, CELLS = (16, 24), 4, 3
 
 
-# (factored kernels, heads of attention)
-KINDS = [(True, 0), (False, 2)]
+KINDS = {
+  "factored": {},
+  "full, attention": {"factored": False, "heads": 2},
+  "transformer": {"block": "transformer", "heads": 2},
+}
 
 
-def model(compression=(4, 8, 8), channels=CHANNELS, factored=True, heads=0):
+def model(compression=(4, 8, 8), channels=CHANNELS, kind="factored"):
   return autoencoder(
-    compression,
-    channels,
-    width=16,
-    factored=factored,
-    heads=heads,
-    logvar=-6.0,
+    compression, channels, width=16, logvar=-6.0, **KINDS[kind]
   )
 
 
@@ -41,9 +39,9 @@ def video(compression, cells=CELLS, seed=0):
 
 
 @functools.cache
-def codec(compression, factored=True, heads=0):
+def codec(compression, kind="factored"):
   """Jitted (encode, decode) with nothing at 0, so that all paths speak."""
-  m = model(compression, CHANNELS, factored, heads)
+  m = model(compression, CHANNELS, kind)
   init = functools.partial(m.init, jax.random.key(0))
   tree = nn.meta.unbox(jax.eval_shape(init, video(compression))["params"])
   rng = np.random.default_rng(1)
@@ -63,7 +61,7 @@ def codec(compression, factored=True, heads=0):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_past_latents_do_not_see_future_frames(compression, kind):
-  encode, _ = codec(compression, *kind)
+  encode, _ = codec(compression, kind)
   x = video(compression)
   before = encode(x)
   for cell in range(1, CELLS):
@@ -77,7 +75,7 @@ def test_past_latents_do_not_see_future_frames(compression, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_past_frames_do_not_see_future_latents(compression, kind):
-  encode, decode = codec(compression, *kind)
+  encode, decode = codec(compression, kind)
   z = np.array(encode(video(compression))[0])
   before = decode(z)
   assert before.shape == video(compression).shape
@@ -92,7 +90,7 @@ def test_past_frames_do_not_see_future_latents(compression, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_derivatives_towards_the_past_are_zero(compression, kind):
-  encode, decode = codec(compression, *kind)
+  encode, decode = codec(compression, kind)
   x, cell = video(compression), 2
   tangent = np.ones_like(x)
   tangent[:, : frames(compression, cell)] = 0

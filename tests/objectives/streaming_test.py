@@ -16,14 +16,17 @@ from sora_jax.objectives.autoencode import Autoencode
 from tests.conftest import autoencoder, filled
 
 COMPRESSION = (4, 8, 8)
+KINDS = {
+  "factored": {},
+  "full, attention": {"factored": False, "heads": 2},
+  "transformer": {"block": "transformer", "heads": 2},
+}
 
 
 @functools.cache
-def made(factored=True, heads=0, compression=COMPRESSION):
+def made(kind="factored", compression=COMPRESSION):
   """(streaming autoencoder, frozen) with nothing at 0."""
-  model = autoencoder(
-    compression, channels=6, depth=2, factored=factored, heads=heads
-  )
+  model = autoencoder(compression, channels=6, depth=2, **KINDS[kind])
   objective = Autoencode(model, "l2", {}, 1e-6, "pca")
   frames = 1 + compression[0]
   video = jnp.zeros((1, frames, 16, 16, 3))
@@ -53,9 +56,9 @@ def random_sizes(total, rng):
 
 
 @pytest.mark.parametrize("compression", [(4, 8, 8), (8, 8, 8), (1, 8, 8)])
-@pytest.mark.parametrize("factored, heads", [(True, 0), (False, 2)])
-def test_any_chunking_is_the_whole(factored, heads, compression):
-  stream, frozen = made(factored, heads, compression)
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_chunking_is_the_whole(kind, compression):
+  stream, frozen = made(kind, compression)
   objective = stream.objective
   video = clip(1 + compression[0] * 4, batch=2)
   z = objective.encode(frozen["autoencoder"], frozen["stats"], video)

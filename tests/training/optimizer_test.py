@@ -124,6 +124,31 @@ def test_muon_takes_scanned_kernels_as_a_batch_of_matrices():
     )
 
 
+def test_muon_takes_a_convolution_as_one_matrix():
+  """From all that it sees to a channel, whatever the kernel's shape."""
+  rng = np.random.default_rng(1)
+  kernel, grad = rng.normal(size=(2, 3, 3, 4, 8)).astype(np.float32)
+
+  def run(*layer, shape):
+    def tree(x):
+      x = jnp.asarray(x.reshape(shape))
+      for name in layer:
+        x = {name: x}
+      return x
+
+    params, rule = tree(kernel), make("muon")
+    state = rule.init(params)
+    for _ in range(6):
+      updates, state = rule.update(tree(grad), state, params)
+    return np.asarray(jax.tree.leaves(updates)[0]).reshape(36, 8)
+
+  found = run("spatial", "conv", shape=kernel.shape)
+  flat = run("kernel", "up", shape=(36, 8))
+  np.testing.assert_allclose(found, flat, rtol=1e-4, atol=1e-6)
+  values = np.linalg.svd(found, compute_uv=False)
+  assert values.max() / values.min() < 2
+
+
 def test_muon_orthogonalises_matrices_and_leaves_the_rest_to_adam():
   params = weights()
   rng = np.random.default_rng(2)
