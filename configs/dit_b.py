@@ -60,6 +60,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "terms": {"gradient": 0.0, "wavelet": 0.0, "temporal": 0.0},  # weights
       "kl": 1e-6,
       "start": "pca",
+      "equivariance": 0.0,  # weight of the reconstruction at half the scale
       # LPIPS, with weights that you have: see models/perceptual.py.
       "perceptual": {"weight": 0.0, "path": "", "sha256": ""},
       # A discriminator, from the step `start` on; the weight 0 has none.

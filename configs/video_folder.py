@@ -33,11 +33,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # With nothing held out, what is judged is what was trained on.
     c.evaluation.update(split="train", clips=32)
 
-    c.autoencoder.model.update(channels=16, width=128, depth=2)
-    c.autoencoder.update(size=(17, 96, 96), batch=8)
-    c.autoencoder.optimizer.update(learning_rate=5e-4, schedule="trapezoid")
+    # At equal time Muon led AdamW, and many small crops fewer large ones.
+    c.autoencoder.update(size=(17, 64, 64), batch=4)
+    c.autoencoder.optimizer.update(
+      name="muon", schedule="trapezoid", learning_rate=2e-3, warmup=30, b1=0.95
+    )
     c.autoencoder.schedule.update(
-      until="1200 steps", save="5 minutes", evaluate="never"
+      until="4500 steps", save="5 minutes", evaluate="never"
     )
     c.autoencoder.evaluators.reconstruction.update(clips=0, per_origin=True)
 

@@ -25,6 +25,7 @@ the comparison.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import pathlib
@@ -44,7 +45,7 @@ from sora_jax.data.world.sets import SETS
 from sora_jax.evaluators.reconstruction import Reconstruction
 from sora_jax.run import Run
 from sora_jax.training import step
-from sora_jax.utils import logs
+from sora_jax.utils import files, logs
 
 HELD_OUT = ("cups.mp4", "dog.mp4", "elf.webm", "movi_c.gif", "rabbit.mp4")
 YARDSTICK = 32  # batches of crops that the principal components are of
@@ -52,61 +53,58 @@ PACE = 40  # steps that measure how many fit into the time
 SCORES = ("psnr", "psnr_first_frame", "ssim", "psnr_box")
 
 
-def clips(c: ConfigDict, judged: bool) -> None:
+def clips(c: ConfigDict, judged: bool, path: str) -> None:
   """A folder, in detail for training and at 128 pixels to be judged."""
-  c.data.update(path=flags.FLAGS.clips, held_out=HELD_OUT)
+  c.data.update(path=path, held_out=HELD_OUT)
+  c.autoencoder.transforms = (
+    {"name": "flip", "probability": 0.5},
+    {"name": "turn", "probability": 0.5},
+    {"name": "recolour", "probability": 0.5},
+  )
   if not judged:
     c.data.update(frames=49, fps=24.0, stride=2.0)
-    c.autoencoder.update(size=(17, 64, 64), batch=4, thin=3, zoom=2.5)
+    c.autoencoder.update(thin=3, zoom=2.5)
     c.update(tokens=400, cache_gib=6.0)
     c.dit.update(frames=13)  # its stage is not run
     c.dit.rows.length = 13 * 400
 
 
-def world(c: ConfigDict, judged: bool) -> None:
+def world(c: ConfigDict, judged: bool, path: str) -> None:
   """All sets of the world at 64 pixels; of "train" a few to be judged."""
+  del path
   count = 16 if judged else 100_000
   part = {"frames": 17, "height": 64, "width": 64, "fps": 8.0, "seed": 0}
   part |= {"count": count, "test_count": 16, "length": "short"}
   part |= {"name": "world", "channels": 0, "rate": 16_000}
   parts = {name: part | {"set": name} for name in SETS}
   c.data = {"name": "mixture", "frames": 17, "parts": parts, "repeat": {}}
-  c.autoencoder.update(size=(17, 64, 64), batch=4)
 
 
 DATA = {"clips": clips, "world": world}
 
 
-def config_of(data: str, judged: bool) -> ConfigDict:
+def config_of(data: str, judged: bool, path: str) -> ConfigDict:
   """The config of a training that all points share, or of what judges it."""
   c = video_folder.get_config()
   with c.unlocked():
     c.stages = ("autoencoder",)
-    c.autoencoder.model.update(depth=3)
-    DATA[data](c, judged)
-    c.autoencoder.transforms = (
-      {"name": "flip", "probability": 0.5},
-      {"name": "turn", "probability": 0.5},
-      {"name": "recolour", "probability": 0.5},
-    )
+    DATA[data](c, judged, path)
     c.autoencoder.schedule.update(log="20 steps", save="5 minutes")
-    c.autoencoder.optimizer.update(
-      name="muon", learning_rate=2e-3, b1=0.95, warmup=30
-    )
     c.autoencoder.start = YARDSTICK
     c.autoencoder.evaluators = {}
   return c
 
 
-def sweep() -> Iterator[tuple[str, dict[str, object]]]:
+def sweep(data: str) -> Iterator[tuple[str, dict[str, object]]]:
   """Name and changes of every point."""
   model, objective = "autoencoder.model.", "autoencoder.objective."
   yield "base", {}
-  yield "as they are", {"autoencoder.transforms": ()}
-  yield (
-    "one scale and speed",
-    {"autoencoder.zoom": 1.0, "autoencoder.thin": 1, "tokens": 64},
-  )
+  if data == "clips":
+    yield "as they are", {"autoencoder.transforms": ()}
+    yield (
+      "one scale and speed",
+      {"autoencoder.zoom": 1.0, "autoencoder.thin": 1, "tokens": 64},
+    )
   yield "adamw", {"autoencoder.optimizer.name": "adamw"}
   yield "deeper", {model + "depth": 6}
   yield "wider", {model + "width": 192}
@@ -117,6 +115,11 @@ def sweep() -> Iterator[tuple[str, dict[str, object]]]:
   yield "gradient", {objective + "terms.gradient": 0.5}
   yield "wavelet", {objective + "terms.wavelet": 0.5}
   yield "temporal", {objective + "terms.temporal": 0.5}
+  yield "equivariance", {objective + "equivariance": 0.25}
+  yield (
+    "adversary",
+    {objective + "adversary.weight": 0.1, objective + "adversary.start": 100},
+  )
   yield "from random weights", {objective + "start": "random"}
   yield "large", {model + "width": 192, model + "depth": 4}
 
@@ -141,7 +144,7 @@ def judged(run: Run, state, split: str) -> Iterator[dict[str, object]]:
 def yardstick(run: Run):
   """The state before the first step: the linear autoencoder of many crops."""
   batches = iter(build.pixels(run.config, run.clips("train"), run.config.seed))
-  some = list(itertools.islice(batches, YARDSTICK))
+  some = list(itertools.islice(batches, 4 * YARDSTICK))
   batch = {k: np.concatenate([b[k] for b in some]) for k in some[0]}
   optimizers = build.optimizers(run.config.autoencoder, run.codec.losses, 1)
   frozen = {"stats": run.codec.no_stats()}
@@ -168,28 +171,24 @@ def steps_in(config: ConfigDict, minutes: float) -> int:
   return max(PACE, round(rates[-1] * 60 * minutes))
 
 
-def trained(name: str, changes: dict[str, object], folder: pathlib.Path):
-  """The state of a point, trained in the folder or found there; its steps."""
-  config = config_of(flags.FLAGS.data, judged=False)
-  with config.unlocked():
-    config.update_from_flattened_dict(changes)
+def trained(config: ConfigDict, minutes: float, folder: pathlib.Path):
+  """The state of a point, trained in the folder or found there."""
   length = folder / "steps.txt"
   if not length.exists():
-    steps = steps_in(config, flags.FLAGS.minutes)
+    steps = steps_in(config, minutes)
     folder.mkdir(parents=True, exist_ok=True)
-    length.write_text(str(steps))
+    files.write_text(length, str(steps))
   config.autoencoder.schedule.until = f"{length.read_text()} steps"
   run = Run(config, folder)
   run.train_autoencoder()
-  logs.say(f"{name}: trained")
-  return run.restored("autoencoder"), config
+  return run.restored("autoencoder")
 
 
 def main(argv: list[str]) -> None:
   """Trains, judges, prints and saves."""
   del argv
   asked = flags.FLAGS
-  names = [name for name, _ in sweep()]
+  names = [name for name, _ in sweep(asked.data)]
   wanted = asked.points or names
   if unknown := set(wanted) - set(names):
     raise ValueError(f"--points={sorted(unknown)}: choose of {names}")
@@ -198,8 +197,8 @@ def main(argv: list[str]) -> None:
   about = {"commit": record.commit(), "minutes": asked.minutes, "seeds": 1}
   if asked.data == "clips":
     about["held_out"] = " ".join(HELD_OUT)
+  of = functools.partial(config_of, asked.data, path=asked.clips)
   root = pathlib.Path(asked.workdir) / asked.data
-  linear = Run(config_of(asked.data, judged=True), root / "judge")
   rows: list[dict[str, object]] = []
 
   def judge(name: str, run: Run, state) -> None:
@@ -214,13 +213,15 @@ def main(argv: list[str]) -> None:
       f"{mean(own, 'train'):.2f} on the rest, {int(state.step)} steps"
     )
 
+  linear = Run(of(judged=True), root / "judge")
   judge("linear", linear, yardstick(linear))
-  for name, changes in sweep():
+  for name, changes in sweep(asked.data):
     if name not in wanted:
       continue
-    folder = root / name.replace(" ", "-")
-    state, config = trained(name, changes, folder)
-    judging = config_of(asked.data, judged=True)
+    config, judging = of(judged=False), of(judged=True)
+    with config.unlocked():
+      config.update_from_flattened_dict(changes)
+    state = trained(config, asked.minutes, root / name.replace(" ", "-"))
     judging.autoencoder.model = config.autoencoder.model
     judge(name, Run(judging, root / "judge"), state)
     what = "" if wanted == names else "_" + "_".join(wanted).replace(" ", "-")

@@ -66,6 +66,13 @@ def sizes(config: ConfigDict) -> None:
       f"sample.decode_frames={config.sample.decode_frames}: the decoder takes "
       "at least 1 latent frame at a time"
     )
+  _, *crop = latent_size(config.autoencoder.size, model.compression)
+  if config.autoencoder.objective.equivariance and any(n % 2 for n in crop):
+    raise ValueError(
+      f"autoencoder.objective.equivariance halves latents, and those of "
+      f"autoencoder.size={config.autoencoder.size} are {crop}: take sizes of "
+      f"an even number of cells of {model.compression[1:]} pixels"
+    )
   size = latent_size(config.sample.size, model.compression)
   patchify.grid((*size, 1), patch)
 

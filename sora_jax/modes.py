@@ -35,12 +35,16 @@ def train(run: Run) -> None:
 
 def evaluate(run: Run) -> None:
   """The evaluators of the last trained stage, printed as tables."""
-  name = "dit" if "dit" in run.config.stages else "autoencoder"
+  show(judged(run, "dit" if "dit" in run.config.stages else "autoencoder"))
+
+
+def judged(run: Run, name: str) -> dict[str, float]:
+  """What the evaluators of a trained stage say, as evaluator/row/column."""
   state = run.restored(name)
   evaluators = build.evaluators(
     getattr(run.config, name), run.context(name, state.frozen)
   )
-  show(loop.evaluate(evaluators, state, name, run.writer))
+  return loop.evaluate(evaluators, state, name, run.writer)
 
 
 def show(found: Mapping[str, float]) -> None:

@@ -29,6 +29,13 @@ def changed(changes, base=dit_b):
       {"autoencoder.objective.perceptual.weight": 0.1},
       "perceptual.weight=0.1 needs the weights of LPIPS: set its path",
     ),
+    (
+      {
+        "autoencoder.objective.equivariance": 0.1,
+        "autoencoder.size": (5, 16, 24),
+      },
+      r"halves latents, and those of .*24\) are \[2, 3\]",
+    ),
     ({"sample.decode_frames": 0}, "decode_frames=0: .* at least 1"),
     ({"sample.source": "nowhere.png"}, "'nowhere.png' is not a file"),
     ({"sample.task": "extend"}, "set sample.source"),

@@ -2,7 +2,8 @@
 
 import pytest
 
-from experiments import oracle, record
+from experiments import autoencoder, latents, oracle, record
+from sora_jax import build
 
 
 def test_a_result_file_says_what_made_it(tmp_path, monkeypatch):
@@ -42,3 +43,19 @@ def test_a_cell_is_read_and_hashed():
   heard, other = oracle._cell((0, "test", "sound"), clips=1, seed=0)
   assert set(heard) <= {f"sound {name}" for name in oracle.HEARD}
   assert heard and other != digest
+
+
+@pytest.mark.parametrize("data", autoencoder.DATA)
+def test_every_point_of_the_autoencoder_is_a_config(data):
+  for judged in (True, False):
+    build.everything(autoencoder.config_of(data, judged, "clips"))
+  for _, changes in autoencoder.sweep(data):
+    config = autoencoder.config_of(data, False, "clips")
+    with config.unlocked():
+      config.update_from_flattened_dict(changes)
+    build.everything(config)
+
+
+def test_every_point_of_the_latents_is_a_config():
+  for _, changes in latents.sweep():
+    build.everything(latents.config(0, 100, changes))

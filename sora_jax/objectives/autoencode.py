@@ -10,6 +10,11 @@ with E the mean and S the sum of the n logits whose cell shows data, and the
 adaptive a = |dR/dy| / |dG/dy| of Esser et al. 2021 ("Taming transformers"), R
 the reconstruction and G the other term. They take gradients by the last layer;
 here they are by the decoded pixels, in which it is linear.
+
+Optionally with scale equivariance (Skorokhodov et al. 2025, "Improving the
+diffusability of autoencoders"): latents averaged over 2 x 2 cells must decode
+to the video averaged over 2 x 2 pixels, so that what the latents say finely is
+what the pixels show finely, in the order in which diffusion makes them.
 """
 
 from __future__ import annotations
@@ -62,6 +67,8 @@ class Autoencode:
     terms: weights of further penalties by key of TERMS.
     kl: weight of the KL divergence per latent number.
     start: "pca" fits the linear paths to the first batch; "random" does not.
+    equivariance: weight of the reconstruction at half the scale; needs latents
+      of even height and width.
     perceptual: weight of LPIPS, whose parameters are frozen["perceptual"].
     adversary: or None.
   """
@@ -71,6 +78,7 @@ class Autoencode:
   terms: Mapping[str, float]
   kl: float
   start: str
+  equivariance: float = 0.0
   perceptual: float = 0.0
   adversary: Adversary | None = None
 
@@ -115,7 +123,8 @@ class Autoencode:
   ) -> tuple[Array, Metrics]:
     """Reconstruction + terms + KL; the PSNR here is of the noisy latents."""
     video, mask = _data(batch)
-    out, mean, logvar = self._made(params["ae"], video, rng)
+    z, mean, logvar = self._drawn(params["ae"], video, rng)
+    out = self._apply(params["ae"], z, method="decode")
     missing = functools.partial(
       self._missing, frozen=frozen, video=video, mask=mask
     )
@@ -125,6 +134,11 @@ class Autoencode:
     kl = Mean.of(0.5 * (mean**2 + jnp.exp(logvar) - logvar - 1), real)
     loss = value + self.kl * kl.compute()
     metrics = {**parts, "kl": kl}
+    if self.equivariance:
+      small = self._apply(params["ae"], _half(z), method="decode")
+      fn, shown = RECONSTRUCTION[self.reconstruction], _half(mask) == 1
+      metrics["half"] = fn(small - _half(video), shown.astype(jnp.float32))
+      loss += self.equivariance * metrics["half"].compute()
     if self.adversary:
       slope, _ = jax.grad(missing, has_aux=True)(jax.lax.stop_gradient(out))
       fooled, share = self._fooled(params["disc"], out, mask, slope, step)
@@ -139,7 +153,8 @@ class Autoencode:
     """The discriminator's hinge loss, with the R1 penalty."""
     del frozen, step
     video, mask = _data(batch)
-    out, *_ = self._made(params["ae"], video, rng)
+    z, *_ = self._drawn(params["ae"], video, rng)
+    out = self._apply(params["ae"], z, method="decode")
     # Nothing beyond the clip's end, or that would tell the two apart.
     judge = functools.partial(self._logits, params["disc"], mask)
     seen = self.adversary.model.seen(mask)
@@ -162,13 +177,14 @@ class Autoencode:
     """The discriminator's, of the part of a video that is data."""
     return self.adversary.model.apply({"params": params}, video * mask)
 
-  def _made(self, params: PyTree, video: Array, rng: Array):
-    """Decoded noisy latents [B, T, H, W, 3], their mean and log-variance."""
-    apply = functools.partial(self.model.apply, {"params": params})
-    mean, logvar = apply(video, method="encode")
+  def _apply(self, params: PyTree, x: Array, method: str):
+    return self.model.apply({"params": params}, x, method=method)
+
+  def _drawn(self, params: PyTree, video: Array, rng: Array):
+    """Noisy latents [B, t, h, w, c], their mean and log-variance."""
+    mean, logvar = self._apply(params, video, method="encode")
     noise = jax.random.normal(rng, mean.shape)
-    z = mean + jnp.exp(0.5 * logvar) * noise
-    return apply(z, method="decode"), mean, logvar
+    return mean + jnp.exp(0.5 * logvar) * noise, mean, logvar
 
   def _missing(
     self, out: Array, frozen: PyTree, video: Array, mask: Array
@@ -251,6 +267,12 @@ class Autoencode:
     """Statistics that change nothing, until they have been measured."""
     c = self.model.channels
     return {"mean": jnp.zeros(c), "std": jnp.ones(c)}
+
+
+def _half(x: Array) -> Array:
+  """[B, t, h, w, c] -> [B, t, h / 2, w / 2, c]: means of 2 x 2."""
+  b, t, h, w, c = x.shape
+  return x.reshape(b, t, h // 2, 2, w // 2, 2, c).mean((3, 5))
 
 
 def _data(batch: Batch) -> tuple[Array, Array]:

@@ -129,6 +129,29 @@ def test_training_beats_principal_components():
   assert history[0] < 0.5 * random
 
 
+def test_half_the_scale_by_hand():
+  """Clips end early and must not count; noise of the latents is left out."""
+  data = batch()
+  params = noisy()
+  params["ae"]["enc_out"]["bias"] = jnp.full(6, -60.0)  # no noise
+  o = objective(equivariance=0.5)
+  loss, metrics = o.loss(params, {}, data, jax.random.key(0), 0)
+  apply = functools.partial(o.model.apply, {"params": params["ae"]})
+  video = ae.from_uint8(data["video"])
+  z, _ = apply(video, method="encode")
+  pooled = np.mean(
+    [z[:, :, i::2, k::2] for i in range(2) for k in range(2)], axis=0
+  )
+  small = np.mean(
+    [video[:, :, i::2, k::2] for i in range(2) for k in range(2)], axis=0
+  )
+  error = np.square(apply(pooled, method="decode") - small).mean(-1)
+  expected = error[data["mask"][:, :, ::2, ::2]].mean()
+  np.testing.assert_allclose(metrics["half"].compute(), expected, rtol=1e-4)
+  rest = metrics["reconstruction"].compute() + 1e-6 * metrics["kl"].compute()
+  np.testing.assert_allclose(loss, rest + 0.5 * expected, rtol=1e-4)
+
+
 def test_normalised_latents_round_trip():
   o, params, data = objective(), fresh()["ae"], batch()
   stats = {"mean": jnp.array([1.0, -2.0, 0.5]), "std": jnp.array([2.0, 0.5, 1])}
@@ -217,7 +240,7 @@ def test_the_adversary_has_no_say_before_its_start():
   for wanted, found in zip(
     jax.tree.leaves(alone), jax.tree.leaves(slope(params["ae"], 4))
   ):
-    np.testing.assert_allclose(found, wanted, atol=1e-6, rtol=1e-4)
+    np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=1e-4)
   changed = jax.tree.map(
     lambda a, b: float(jnp.abs(a - b).max()), alone, slope(params["ae"], 5)
   )
