@@ -37,14 +37,17 @@ def shrink(config: ConfigDict) -> None:
     pt, ph, pw = config.dit.patch
     unit = (max(ch * ph, 8), max(cw * pw, 8))
     frames, height, width = 1 + ct * pt, 2 * unit[0], 2 * unit[1]
-    if config.data.name in ("digits", "world"):
-      config.data.update(count=24, test_count=8, height=height, width=width)
-      config.data.fps = 2.0  # few frames, and time for something to happen
-    config.data.frames = frames
+    parts = config.data.parts if "parts" in config.data else {}
+    for data in (config.data, *parts.values()):
+      data.frames = frames
+      if data.name in ("digits", "world"):
+        data.update(count=24, test_count=8, height=height, width=width)
+        data.fps = 2.0  # few frames, and time for something to happen
     config.tokens = (height // (ch * ph)) * (width // (cw * pw))
     config.evaluation.clips = 4
-    config.autoencoder.model.update(width=8, depth=1)
-    config.autoencoder.update(size=(frames, height, width), batch=8)
+    heads = min(config.autoencoder.model.heads, 2)
+    config.autoencoder.model.update(width=8, depth=1, heads=heads)
+    config.autoencoder.update(size=(frames, height, width), batch=8, thin=1)
     config.autoencoder.update(start=2, statistics=2)
     tokens = 2 * config.tokens + 8
     config.text.update(vocab_size=300, max_tokens=160)

@@ -51,7 +51,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "kernel": (3, 3),  # time, space
       "factored": True,  # (2 + 1)-D
       "lowering": "fastest",  # of full kernels
-      "heads": 0,  # of attention within a latent frame
+      "heads": 0,  # of attention: a transformer's, or one within a frame
       "logvar": -8.0,
       "dtype": "float32",
     },
@@ -73,7 +73,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       },
     },
     "size": (17, 64, 64),  # crops that it trains on
-    "thin": 1,  # of every frame up to every so-manieth
+    "thin": 1,  # of every frame up to every so-manieth, of longer clips
     "zoom": 1.0,  # of blocks up to so many times as wide, scaled down
     "batch": 16,
     "transforms": (),  # of its crops alone, so "recolour" is no lie

@@ -5,18 +5,20 @@
 
 Every point of the sweep trains for about the same time, a number of steps that
 the first steps measure, and is then judged beside the linear yardstick: as many
-principal components of the training data, which is what all points but one
-start from. Its point "large" is the one to run alone for an hour or two:
+principal components of crops of the training data as it is judged. The point
+"large" is the one to run alone for an hour or two:
 
   python -m experiments.autoencoder --data=clips --clips=/path --points=large \
     --minutes=60
 
 Of a folder of clips five are held out by name. Training takes crops of 64
-pixels from 320-pixel frames at 24 frames per second, scaled down by up to 2.5
-and thinned by up to 3; judged are all windows of 17 frames at 8 frames per
-second and about 128 pixels. Of the world, training takes and judges whole clips
-of all its sets at 64 pixels. PSNR is the mean over frames of 8-bit RGB, over
-the windows of a file (the clips of a set), then over files (sets).
+pixels from 320-pixel frames at 24 frames per second, scaled down by up to 2.5,
+thinned by up to 3, turned and recoloured; judged are all windows of 17 frames
+at 8 frames per second and about 128 pixels. Of the world, training takes and
+judges whole clips of all its sets at 64 pixels; what is judged of its split
+"train" are the first clips of very many, hardly ever trained on. PSNR is the
+mean over frames of 8-bit RGB, over the windows of a file (the clips of a set),
+then over files (sets).
 
 What is trained in --workdir resumes there. Other work on the machine falsifies
 the comparison.
@@ -48,8 +50,9 @@ from sora_jax.training import step
 from sora_jax.utils import files, logs
 
 HELD_OUT = ("cups.mp4", "dog.mp4", "elf.webm", "movi_c.gif", "rabbit.mp4")
-YARDSTICK = 32  # batches of crops that the principal components are of
-PACE = 40  # steps that measure how many fit into the time
+START = 32  # batches of crops whose principal components training starts from
+YARDSTICK = 128  # batches, of what is judged, that the yardstick is made of
+PACE = 60  # steps that measure how many fit into the time
 SCORES = ("psnr", "psnr_first_frame", "ssim", "psnr_box")
 
 
@@ -76,6 +79,7 @@ def world(c: ConfigDict, judged: bool, path: str) -> None:
   part = {"frames": 17, "height": 64, "width": 64, "fps": 8.0, "seed": 0}
   part |= {"count": count, "test_count": 16, "length": "short"}
   part |= {"name": "world", "channels": 0, "rate": 16_000}
+  c.tokens = 16  # of 16 pixels: nothing is scaled
   parts = {name: part | {"set": name} for name in SETS}
   c.data = {"name": "mixture", "frames": 17, "parts": parts, "repeat": {}}
 
@@ -90,7 +94,7 @@ def config_of(data: str, judged: bool, path: str) -> ConfigDict:
     c.stages = ("autoencoder",)
     DATA[data](c, judged, path)
     c.autoencoder.schedule.update(log="20 steps", save="5 minutes")
-    c.autoencoder.start = YARDSTICK
+    c.autoencoder.start = START
     c.autoencoder.evaluators = {}
   return c
 
@@ -103,9 +107,18 @@ def sweep(data: str) -> Iterator[tuple[str, dict[str, object]]]:
     yield "as they are", {"autoencoder.transforms": ()}
     yield (
       "one scale and speed",
-      {"autoencoder.zoom": 1.0, "autoencoder.thin": 1, "tokens": 64},
+      {"autoencoder.zoom": 1.0, "autoencoder.thin": 1, "tokens": 64}
+      | {"data.fps": 8.0, "data.frames": 17},
     )
-  yield "adamw", {"autoencoder.optimizer.name": "adamw"}
+    yield (
+      "larger crops",
+      {"autoencoder.size": (17, 96, 96), "autoencoder.batch": 2},
+    )
+  rule = "autoencoder.optimizer."
+  yield (
+    "adamw",
+    {rule + "name": "adamw", rule + "learning_rate": 1e-3, rule + "b1": 0.9},
+  )
   yield "deeper", {model + "depth": 6}
   yield "wider", {model + "width": 192}
   yield "full kernels", {model + "factored": False}
@@ -131,10 +144,13 @@ def judged(run: Run, state, split: str) -> Iterator[dict[str, object]]:
   )
   evaluator = Reconstruction(context, 0, per_origin=True, lpips="")
   rows: dict[str, dict[str, list[float]]] = {}
+  mixed = run.config.data.name == "mixture"
   for name, value in evaluator.run(state):
     clip, _, score = name.rpartition("/")
-    if clip != "mean":  # clips of a mixture are named by their part first
-      row = rows.setdefault(clip.partition(":")[0], {})
+    if clip != "mean":
+      # Clips of a mixture are named by their part first.
+      one = clip.partition(":")[0] if mixed else clip
+      row = rows.setdefault(one, {})
       row.setdefault(score, []).append(value)
   for clip, row in rows.items():
     scores = {k: round(float(np.mean(row[k])), 3) for k in SCORES}
@@ -143,8 +159,9 @@ def judged(run: Run, state, split: str) -> Iterator[dict[str, object]]:
 
 def yardstick(run: Run):
   """The state before the first step: the linear autoencoder of many crops."""
-  batches = iter(build.pixels(run.config, run.clips("train"), run.config.seed))
-  some = list(itertools.islice(batches, 4 * YARDSTICK))
+  clips, seed = run.clips("train"), run.config.seed
+  batches = iter(build.pixels(run.config, clips, seed, augmented=False))
+  some = list(itertools.islice(batches, YARDSTICK))
   batch = {k: np.concatenate([b[k] for b in some]) for k in some[0]}
   optimizers = build.optimizers(run.config.autoencoder, run.codec.losses, 1)
   frozen = {"stats": run.codec.no_stats()}
@@ -198,7 +215,7 @@ def main(argv: list[str]) -> None:
   if asked.data == "clips":
     about["held_out"] = " ".join(HELD_OUT)
   of = functools.partial(config_of, asked.data, path=asked.clips)
-  root = pathlib.Path(asked.workdir) / asked.data
+  root = pathlib.Path(asked.workdir) / f"{asked.data}-{asked.minutes:g}min"
   rows: list[dict[str, object]] = []
 
   def judge(name: str, run: Run, state) -> None:
@@ -210,7 +227,7 @@ def main(argv: list[str]) -> None:
     rows.extend(own)
     logs.say(
       f"{name}: {mean(own, 'test'):.2f} dB on what it has not seen, "
-      f"{mean(own, 'train'):.2f} on the rest, {int(state.step)} steps"
+      f"{mean(own, 'train'):.2f} on the split train, {int(state.step)} steps"
     )
 
   linear = Run(of(judged=True), root / "judge")

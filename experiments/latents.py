@@ -53,7 +53,7 @@ def sweep() -> Iterator[tuple[str, dict[str, object]]]:
   yield "equivariance 0.25", {objective + "equivariance": 0.25}
   yield "half the channels", {model + "channels": 32}
   yield (
-    "4 frames a cell, 32 channels",
+    "4 frames a cell and 32 channels",
     {model + "channels": 32, model + "compression": (4, 8, 8), "dit.frames": 3},
   )
 
@@ -67,12 +67,14 @@ def main(argv: list[str]) -> None:
     raise ValueError(f"--points={sorted(unknown)}: choose of {names}")
   about = {"commit": record.commit(), "steps": asked.steps}
   about |= {"seed": asked.seed, "captions": 256}
+  root = pathlib.Path(asked.workdir) / f"seed{asked.seed}-{asked.steps}steps"
+  what = "" if wanted == names else "_" + "_".join(wanted).replace(" ", "-")
   rows = []
   for name, changes in sweep():
     if name not in wanted:
       continue
     made = config(asked.seed, asked.steps, changes)
-    run = Run(made, pathlib.Path(asked.workdir) / name.replace(" ", "-"))
+    run = Run(made, root / name.replace(" ", "-"))
     # Nothing is said by a stage that an earlier call has trained to its end.
     codec = run.train_autoencoder() or modes.judged(run, "autoencoder")
     found = run.train_dit() or modes.judged(run, "dit")
@@ -86,7 +88,7 @@ def main(argv: list[str]) -> None:
       }
     )
     logs.say(str(rows[-1]))
-    logs.say(f"{record.save('latents', rows, **about)}")
+    logs.say(f"{record.save('latents' + what, rows, **about)}")
 
 
 if __name__ == "__main__":

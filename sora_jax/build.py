@@ -69,6 +69,7 @@ def everything(config: ConfigDict) -> None:
   prepare(config, "train")
   transforms.build(config.autoencoder.transforms)
   rows(config)
+  check.heads(config)
   check.sizes(config)
   check.evaluators(config)
   source(config, Path())
@@ -104,6 +105,8 @@ def _source(
   section, parts = dict(section), {}
   for name, part in section.pop("parts").items():
     inner = f"{where}.parts.{name}"
+    if missing := {"name", "frames"} - set(part):
+      raise ValueError(f"{inner}: missing {sorted(missing)}")
     if part["frames"] > section["frames"]:
       raise ValueError(
         f"{inner}.frames={part['frames']} exceeds {where}.frames="
@@ -146,17 +149,29 @@ def sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
   return buckets.table(config.tokens, (ch * ph, cw * pw))
 
 
-def pixels(config: ConfigDict, clips: loader.Prepared, seed: int) -> Batches:
-  """Padded batches of random crops, augmented, for the autoencoder."""
+def pixels(
+  config: ConfigDict, clips: loader.Prepared, seed: int, augmented: bool
+) -> Batches:
+  """Padded batches of random crops for the autoencoder.
+
+  Args:
+    config: of the run.
+    clips: that the crops are of.
+    seed: of the crops.
+    augmented: whether they are thinned, zoomed and transformed.
+  """
   section = config.autoencoder
   size = dict(zip(("frames", "height", "width"), section.size))
-  thin = {"name": "thin", "most": section.thin}
-  crop = {"name": "crop", **size, "zoom": section.zoom}
+  zoom = section.zoom if augmented else 1.0
+  steps = ({"name": "crop", **size, "zoom": zoom},)
+  if augmented:
+    thin = {"name": "thin", "most": section.thin}
+    steps = (thin, *steps, *section.transforms)
   return loader.clips(
     clips,
-    transforms.build((thin, crop, *section.transforms)),
-    size=config.autoencoder.size,
-    batch=config.autoencoder.batch,
+    transforms.build(steps),
+    size=section.size,
+    batch=section.batch,
     seed=seed,
     threads=config.threads,
   )
@@ -189,11 +204,6 @@ def autoencoder(config: ConfigDict) -> Autoencode:
   model = call(Autoencoder, section, "autoencoder.model", dtype=dtype)
   key(LOWERINGS, model.lowering, "autoencoder.model.lowering")
   key(BLOCKS, model.block, "autoencoder.model.block")
-  if model.block == "transformer" and not model.heads:
-    raise ValueError(
-      "autoencoder.model.block='transformer' needs autoencoder.model.heads "
-      "> 0, a divisor of its width"
-    )
   options = plain(config.autoencoder.objective)
   for name in options["terms"]:
     key(TERMS, name, "autoencoder.objective.terms")

@@ -32,8 +32,23 @@ def start(config: ConfigDict) -> None:
     )
 
 
+def heads(config: ConfigDict) -> None:
+  """Whether the autoencoder's heads divide its width.
+
+  Raises:
+    ValueError: naming both.
+  """
+  model = config.autoencoder.model
+  least = 1 if model.block == "transformer" else 0
+  if model.heads < least or (model.heads and model.width % (2 * model.heads)):
+    raise ValueError(
+      f"autoencoder.model.heads={model.heads} with block={model.block!r} and "
+      f"width={model.width}: need >= {least}, and an even width for each head"
+    )
+
+
 def sizes(config: ConfigDict) -> None:
-  """Whether clips fit the rows and the patches.
+  """Whether clips fit the rows and the patches, and crops the clips.
 
   Raises:
     ValueError: naming both numbers and the keys to change.
@@ -65,6 +80,19 @@ def sizes(config: ConfigDict) -> None:
     raise ValueError(
       f"sample.decode_frames={config.sample.decode_frames}: the decoder takes "
       "at least 1 latent frame at a time"
+    )
+  section = config.autoencoder
+  if section.zoom < 1 or section.thin < 1 or section.thin % 1:
+    raise ValueError(
+      f"autoencoder.zoom={section.zoom}, autoencoder.thin={section.thin}: zoom "
+      "must be >= 1, and thin a whole number >= 1"
+    )
+  needed = 1 + (section.size[0] - 1) * section.thin
+  if section.thin > 1 and config.data.frames < needed:
+    raise ValueError(
+      f"autoencoder.thin={section.thin} leaves too little of clips of "
+      f"data.frames={config.data.frames} for crops of {section.size[0]}: raise "
+      f"data.frames to {needed}, or take thin=1"
     )
   _, *crop = latent_size(config.autoencoder.size, model.compression)
   if config.autoencoder.objective.equivariance and any(n % 2 for n in crop):
@@ -137,7 +165,9 @@ def same_model(
 
   def meaning(c):
     dit = {k: c["dit"][k] for k in ("model", "patch", "process", "shift")}
-    found = {"autoencoder.model": c["autoencoder"]["model"], "text": c["text"]}
+    # Before there was a choice, all blocks were convolutions.
+    model = {"block": "conv", **c["autoencoder"]["model"]}
+    found = {"autoencoder.model": model, "text": c["text"]}
     found |= {f"dit.{k}": v for k, v in dit.items()}
     return {
       k: {o: x for o, x in v.items() if o not in _FREE}

@@ -201,15 +201,16 @@ class Run:
     frozen = build.untrained(self.config, self.codec)
 
     def measure(state: State) -> State:
-      # Another seed than training's: fresh crops of the same data.
-      batches = iter(build.pixels(config, clips, config.seed + 1))
+      # What the transformer will see: no augmentation. Another seed than
+      # training's: fresh crops of the same data.
+      batches = iter(build.pixels(config, clips, config.seed + 1, False))
       batches = itertools.islice(batches, section.statistics)
       stats = encode.statistics(self.codec, state.ema["ae"], batches)
       return state.replace(frozen={**state.frozen, "stats": stats})
 
     return self.fit(
       "autoencoder",
-      build.pixels(config, clips, config.seed),
+      build.pixels(config, clips, config.seed, True),
       section.start,
       frozen,
       max(len(clips) // section.batch, 1),

@@ -3,10 +3,12 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from configs import dit_b, video_folder, world
 from sora_jax import build, check
+from sora_jax.types import Clip
 from sora_jax.utils import sections
 
 
@@ -35,6 +37,17 @@ def changed(changes, base=dit_b):
         "autoencoder.size": (5, 16, 24),
       },
       r"halves latents, and those of .*24\) are \[2, 3\]",
+    ),
+    ({"autoencoder.zoom": 0.5}, "zoom=0.5, .* zoom must be >= 1"),
+    ({"autoencoder.thin": 0}, "thin=0: .* thin a whole number"),
+    (
+      {"autoencoder.thin": 3},
+      r"thin=3 leaves too little .*data.frames=5 .* data.frames to 13",
+    ),
+    ({"autoencoder.model.heads": 3}, "heads=3 with block='conv' and width=8"),
+    (
+      {"autoencoder.model.block": "transformer"},
+      "heads=0 with block='transformer' .* need >= 1",
     ),
     ({"sample.decode_frames": 0}, "decode_frames=0: .* at least 1"),
     ({"sample.source": "nowhere.png"}, "'nowhere.png' is not a file"),
@@ -79,6 +92,41 @@ def test_a_checkpoint_of_another_model(changes, named):
     check.same_model(
       changed(changes), saved(changed({})), pathlib.Path("there")
     )
+
+
+def test_a_checkpoint_from_before_there_were_kinds_of_blocks():
+  old = saved(changed({}))
+  del old["autoencoder"]["model"]["block"]
+  check.same_model(changed({}), old, pathlib.Path("there"))
+  now = changed({"autoencoder.model.block": "transformer"})
+  with pytest.raises(ValueError, match=r"autoencoder\.model: saved"):
+    check.same_model(now, old, pathlib.Path("there"))
+
+
+def test_crops_are_thinned_and_zoomed_where_they_are_augmented():
+  """By the motion and size of what the crops show."""
+  changes = {"autoencoder.thin": 2, "autoencoder.zoom": 3.0}
+  changes |= {"data.frames": 9, "dit.frames": 3, "dit.rows.length": 64}
+  config = changed(changes)
+  ramp = np.zeros((9, 64, 64, 3), np.uint8)
+  ramp[..., 0] = np.arange(64) * 3
+  ramp[..., 1] = np.arange(9)[:, None, None] * 20
+  source = [Clip(ramp, 8.0, "a ramp", "k")]
+
+  def slopes(augmented):
+    batch = next(iter(build.pixels(config, source, 0, augmented)))
+    video = batch["video"].astype(float)
+    return (
+      np.diff(video[:, 0, 8, 4:-4, 0], axis=-1).mean(-1),
+      np.diff(video[:, :, 8, 8, 1], axis=1).mean(-1),
+    )
+
+  across, along = slopes(False)
+  np.testing.assert_allclose(across, 3)
+  np.testing.assert_allclose(along, 20)
+  across, along = slopes(True)
+  assert across.min() >= 2.9 and across.max() > 4
+  assert set(along.round()) == {20, 40}
 
 
 def test_how_it_is_computed_may_differ():

@@ -45,6 +45,14 @@ def tiny_fixture():
   return tiny
 
 
+# Blocks of the autoencoder: name -> what to change of `autoencoder`.
+BLOCKS = {
+  "factored": {},
+  "full, attention": {"factored": False, "heads": 2},
+  "transformer": {"block": "transformer", "heads": 2},
+}
+
+
 def autoencoder(compression, channels, width=8, depth=1, kind=None, **changes):
   """A small autoencoder, or one of a kind that derives from it."""
   import jax.numpy as jnp

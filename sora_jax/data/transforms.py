@@ -134,12 +134,15 @@ def flip(clip: Clip, rng: np.random.Generator, *, probability: float) -> Clip:
 def turn(clip: Clip, rng: np.random.Generator, *, probability: float) -> Clip:
   """Turns and mirrors space and time, with this probability.
 
-  One of the sixteen ways in which rows, columns and frames can be swapped and
-  reversed. Not for what is captioned, and not for what falls.
+  Rows, columns and frames are reversed, and rows swapped with columns where
+  frames are square: sixteen ways. Not for what is captioned, for what falls, or
+  for what sounds: captions, shots and sound stay as they were.
   """
   if rng.random() >= probability:
     return clip
   swap, *back = rng.random(4) < 0.5
+  _, height, width, _ = clip.video.shape
+  swap = swap and height == width
   video = clip.video.swapaxes(1, 2) if swap else clip.video
   video = video[tuple(slice(None, None, -1 if b else 1) for b in back)]
   return dataclasses.replace(clip, video=video, state=None)

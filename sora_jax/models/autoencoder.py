@@ -149,9 +149,11 @@ class Autoencoder(nn.Module):
   def halo(self) -> int:
     """Cells by which a cell of the result sees beyond itself in space.
 
-    Attention sees all of its frame; it does not count.
+    Attention sees all of its frame, and does not count: with it, tiles differ
+    from the whole.
     """
-    return self.depth * (self.kernel[1] // 2)
+    convolutions = self.depth if self.block == "conv" else 0
+    return convolutions * (self.kernel[1] // 2)
 
   def __call__(self, video: Array) -> Array:
     return self.decode(self.encode(video)[0])

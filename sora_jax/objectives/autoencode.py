@@ -78,7 +78,7 @@ class Autoencode:
   terms: Mapping[str, float]
   kl: float
   start: str
-  equivariance: float = 0.0
+  equivariance: float
   perceptual: float = 0.0
   adversary: Adversary | None = None
 

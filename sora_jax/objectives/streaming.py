@@ -100,7 +100,7 @@ class Streaming:
       z: normalised latents [B, t, h, w, c].
       tile: side of a tile, cells.
       overlap: of neighbours, cells; with more than 2 * model.halo the result
-        is that of the whole frame.
+        is that of the whole frame, if the model has no attention.
     """
     model = self.objective.model
 

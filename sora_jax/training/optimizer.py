@@ -49,33 +49,35 @@ def adamw(schedule, *, b1: float, b2: float, weight_decay: float):
   )
 
 
-def muon(schedule, *, b1: float, b2: float, weight_decay: float):
-  """Muon for hidden matrices, NAdamW for the rest (Jordan et al. 2024).
+def matrices(params):
+  """What `muon` takes as matrices: their axes, or None for the rest.
 
   Kernels under nn.scan have a leading axis of layers; the last two axes are
-  the matrix. A convolution's kernel is one from all that it sees to its
-  channels. Embeddings and what leaves the network go to NAdamW.
+  the matrix. A convolution's kernel of the autoencoder is one, from all that it
+  sees to its channels. Embeddings, the transformer's outermost layers and all
+  that touches the latents of an autoencoder are left out.
   """
 
-  def dimensions(params):
-    def of(path, x):
-      names = {getattr(entry, "key", None) for entry in path}
-      if x.ndim >= 4 and "conv" in names:
-        return contrib.MuonDimensionNumbers(
-          tuple(range(x.ndim - 1)), x.ndim - 1
-        )
-      if not names & _HIDDEN or "kernel" not in names or x.ndim not in (2, 3):
-        return None
-      return contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
+  def of(path, x):
+    names = {getattr(entry, "key", None) for entry in path}
+    if x.ndim >= 4 and "conv" in names:
+      *seen, channel = range(x.ndim)
+      return contrib.MuonDimensionNumbers(tuple(seen), channel)
+    if not names & _HIDDEN or "kernel" not in names or x.ndim not in (2, 3):
+      return None
+    return contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
 
-    return jax.tree_util.tree_map_with_path(of, params)
+  return jax.tree_util.tree_map_with_path(of, params)
 
+
+def muon(schedule, *, b1: float, b2: float, weight_decay: float):
+  """Muon for hidden `matrices`, NAdamW for the rest (Jordan et al. 2024)."""
   directions = contrib.muon(
     -1.0,  # optax multiplies by minus the learning rate; ours comes last
     beta=b1,
     adam_b1=0.9,
     adam_b2=b2,
-    muon_weight_dimension_numbers=dimensions,
+    muon_weight_dimension_numbers=matrices,
     # Update RMS of about 0.2, as AdamW's, so one learning rate serves both.
     consistent_rms=0.2,
   )

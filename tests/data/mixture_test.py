@@ -9,6 +9,7 @@ import pytest
 from configs import common, dit_b
 from sora_jax import build
 from sora_jax.data.sources.mixture import Mixture
+from sora_jax.run import Run
 from sora_jax.types import Clip
 
 VIDEO = np.zeros((1, 8, 8, 3), np.uint8)
@@ -49,6 +50,13 @@ def test_every_clip_as_often_as_its_part_says():
   assert mixture.fingerprint() == "some 3 some 5"
 
 
+def test_every_beginning_holds_every_part():
+  clips = Mixture(1, {"a": Some(4), "b": Some(40)}, {}).clips("train")
+  for n in range(11, 45):
+    names = [c.key[0] for c in (clips[i] for i in range(n)) if c]
+    assert abs(names.count("b") / n - 10 / 11) < 0.15 and "a" in names
+
+
 @pytest.mark.parametrize(
   "parts, repeat, message",
   [
@@ -67,11 +75,11 @@ def test_a_part_without_the_split_is_named():
     Mixture(1, {"a": Some(2)}, {}).clips("test")
 
 
-def mixed(**digits):
+def mixed(arg="tiny", **digits):
   config = dit_b.get_config()
   with config.unlocked():
     part = config.data.to_dict() | {"count": 4, "test_count": 2, "frames": 5}
-    part |= digits
+    part = {k: v for k, v in (part | digits).items() if v is not None}
     world = {**part, "name": "world", "set": "simple", "length": "short"}
     world |= {"channels": 0, "rate": 16_000}
     config.data = {
@@ -80,24 +88,46 @@ def mixed(**digits):
       "parts": {"digits": part, "world": world},
       "repeat": {"digits": 2},
     }
-  return common.finish(config, "tiny")
+  return common.finish(config, arg)
 
 
 def test_a_config_of_a_mixture(tmp_path):
   source = build.source(mixed(), tmp_path)()
-  assert len(source.clips("train")) == 12
-  assert len(source.clips("test")) == 4
-  clip = source.clips("train")[11]
-  assert clip.key.startswith("world/") and clip.state is not None
+  train = source.clips("train")
+  assert len(train) == 2 * 24 + 24 and len(source.clips("test")) == 16
+  found = [train[i] for i in range(6)]
+  worlds = [clip for clip in found if clip.key.startswith("world/")]
+  assert len(worlds) == 2 and all(c.state is not None for c in worlds)
 
 
 @pytest.mark.parametrize(
   "changes, message",
   [
     ({"frames": 33}, r"data\.parts\.digits\.frames=33 exceeds data\.frames=5"),
+    ({"frames": None}, r"data\.parts\.digits: missing \['frames'\]"),
     ({"wide": 3}, r"data\.parts\.digits: unknown \['wide'\]"),
   ],
 )
 def test_a_part_that_is_wrong(changes, message, tmp_path):
   with pytest.raises(ValueError, match=message):
-    build.source(mixed(**changes), tmp_path)
+    build.source(mixed(None, **changes), tmp_path)
+
+
+def test_a_transformer_autoencoder_trains_on_thinned_crops_of_a_mixture(
+  tmp_path,
+):
+  config = mixed()
+  assert config.data.frames == config.data.parts.world.frames == 5
+  assert len(build.source(config, tmp_path)().clips("train")) == 72
+  with config.unlocked():
+    config.autoencoder.model.update(block="transformer", heads=2)
+    config.autoencoder.update(size=(5, 16, 16), thin=2, zoom=2.0)
+    for data in (config.data, *config.data.parts.values()):
+      data.frames = 9
+    config.update_from_flattened_dict(
+      {"dit.frames": 3, "dit.rows.length": 64, "autoencoder.evaluators": {}}
+    )
+  run = Run(config, tmp_path)
+  run.train_autoencoder()
+  state = run.restored("autoencoder")
+  assert int(state.step) == 4 and (state.frozen["stats"]["std"] > 0).all()

@@ -84,7 +84,7 @@ def made(kind=ae.Autoencoder):
   model = autoencoder((2, 4, 4), channels=3, kind=kind, logvar=-6.0)
   video = jnp.zeros((1, 3, 8, 8, 3))
   init = nn.meta.unbox(jax.eval_shape(model.init, jax.random.key(0), video))
-  objective = Autoencode(model, "l2", {}, 1e-6, "pca")
+  objective = Autoencode(model, "l2", {}, 1e-6, "pca", 0.0)
   frozen = {"autoencoder": filled(init["params"])}
   frozen["stats"] = objective.no_stats()
   return streaming.Streaming(objective), frozen

@@ -10,27 +10,63 @@ import pytest
 
 from sora_jax.models import autoencoder as ae
 from sora_jax.objectives.autoencode import Autoencode
-from tests.conftest import autoencoder
+from sora_jax.training import optimizer
+from tests.conftest import BLOCKS, autoencoder
 
 COMPRESSIONS = [(4, 8, 8), (1, 8, 8), (8, 8, 8), (2, 4, 8)]
 SPACE, CHANNELS, CELLS = (16, 24), 4, 3
 
 
-KINDS = {
-  "factored": {},
-  "full, attention": {"factored": False, "heads": 2},
-  "transformer": {"block": "transformer", "heads": 2},
-}
-
-
 def model(compression=(4, 8, 8), channels=CHANNELS, kind="factored"):
   return autoencoder(
-    compression, channels, width=16, logvar=-6.0, **KINDS[kind]
+    compression, channels, width=16, logvar=-6.0, **BLOCKS[kind]
   )
 
 
 def frames(compression, cells=CELLS):
   return 1 + compression[0] * (cells - 1)
+
+
+def test_every_block_is_tested():
+  tested = {options.get("block", "conv") for options in BLOCKS.values()}
+  assert tested == set(ae.BLOCKS)
+
+
+def test_muon_takes_the_hidden_matrices():
+  """By the names that the modules really have."""
+  taken = set()
+  for kind in BLOCKS:
+    m = model(kind=kind)
+    init = jax.eval_shape(m.init, jax.random.key(0), video((4, 8, 8)))
+    found = optimizer.matrices(nn.meta.unbox(init["params"]))
+    leaves, _ = jax.tree_util.tree_flatten_with_path(
+      found, is_leaf=lambda x: not isinstance(x, dict)
+    )
+    for path, dimensions in leaves:
+      names = [p.key for p in path if hasattr(p, "key")]
+      short = "/".join(n.rstrip("_0123456789") for n in names)
+      if dimensions is None:
+        ends = ("bias", "scale")
+        outer = ("linear", "enc_out", "dec_in")
+        assert short.endswith(ends) or short.startswith(outer), short
+      else:
+        taken.add(short)
+  sides = ("enc_blocks", "dec_blocks")
+  assert taken == {"enc_in/kernel", "dec_out/kernel"} | {
+    f"{side}/{name}"
+    for side in sides
+    for name in (
+      "conv/spatial",
+      "conv/temporal/kernel",
+      "conv/kernel",
+      "out/kernel",
+      "qkv/kernel",
+      "attention/qkv/kernel",
+      "attention/out/kernel",
+      "mlp/up/kernel",
+      "mlp/down/kernel",
+    )
+  }
 
 
 def video(compression, cells=CELLS, seed=0):
@@ -58,7 +94,7 @@ def codec(compression, kind="factored"):
   return run("encode"), run("decode")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_past_latents_do_not_see_future_frames(compression, kind):
   encode, _ = codec(compression, kind)
@@ -72,7 +108,7 @@ def test_past_latents_do_not_see_future_frames(compression, kind):
       assert (a[:, cell] != b[:, cell]).any()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_past_frames_do_not_see_future_latents(compression, kind):
   encode, decode = codec(compression, kind)
@@ -87,7 +123,7 @@ def test_past_frames_do_not_see_future_latents(compression, kind):
     assert (after[:, first] != before[:, first]).any()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_derivatives_towards_the_past_are_zero(compression, kind):
   encode, decode = codec(compression, kind)
@@ -208,7 +244,7 @@ def patterned(compression, count=24, rank=8):
 @pytest.mark.parametrize("compression", [(4, 4, 4), (1, 8, 8), (8, 4, 4)])
 def test_starts_at_principal_components(compression):
   batch = patterned(compression)
-  objective = Autoencode(model(compression), "l2", {}, 1e-6, "pca")
+  objective = Autoencode(model(compression), "l2", {}, 1e-6, "pca", 0.0)
   boxed = jax.jit(objective.init)(jax.random.key(0), batch)["ae"]
   variables = {"params": nn.meta.unbox(boxed)}
   x = ae.from_uint8(batch["video"])

@@ -13,21 +13,16 @@ import pytest
 from sora_jax.models import autoencoder as ae
 from sora_jax.objectives import streaming
 from sora_jax.objectives.autoencode import Autoencode
-from tests.conftest import autoencoder, filled
+from tests.conftest import BLOCKS, autoencoder, filled
 
 COMPRESSION = (4, 8, 8)
-KINDS = {
-  "factored": {},
-  "full, attention": {"factored": False, "heads": 2},
-  "transformer": {"block": "transformer", "heads": 2},
-}
 
 
 @functools.cache
 def made(kind="factored", compression=COMPRESSION):
   """(streaming autoencoder, frozen) with nothing at 0."""
-  model = autoencoder(compression, channels=6, depth=2, **KINDS[kind])
-  objective = Autoencode(model, "l2", {}, 1e-6, "pca")
+  model = autoencoder(compression, channels=6, depth=2, **BLOCKS[kind])
+  objective = Autoencode(model, "l2", {}, 1e-6, "pca", 0.0)
   frames = 1 + compression[0]
   video = jnp.zeros((1, frames, 16, 16, 3))
   params = filled(jax.eval_shape(model.init, jax.random.key(0), video))
@@ -56,7 +51,7 @@ def random_sizes(total, rng):
 
 
 @pytest.mark.parametrize("compression", [(4, 8, 8), (8, 8, 8), (1, 8, 8)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BLOCKS)
 def test_any_chunking_is_the_whole(kind, compression):
   stream, frozen = made(kind, compression)
   objective = stream.objective

@@ -14,7 +14,7 @@ from tests.conftest import autoencoder
 @pytest.fixture(scope="module")
 def trained():
   model = autoencoder((2, 4, 4), channels=3)
-  objective = Autoencode(model, "l2", {}, 1e-6, "pca")
+  objective = Autoencode(model, "l2", {}, 1e-6, "pca", 0.0)
   video = np.random.default_rng(0).integers(0, 255, (4, 5, 8, 8, 3), np.uint8)
   batch = {"video": video, "mask": np.ones((4, 5, 8, 8), bool)}
   params = nn.meta.unbox(objective.init(jax.random.PRNGKey(0), batch))["ae"]

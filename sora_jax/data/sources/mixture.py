@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from sora_jax.types import Clip, Source
 
 
 class Mixture:
-  """The clips of several sources, one after another; training shuffles them.
+  """The clips of several sources, spread evenly: so is every beginning of it.
 
   An epoch sees every part as often as its `repeat` says, which is how a small
-  folder is weighed against an endless generator. Keys carry the part's name in
-  front: "real/dog.mp4@2.000".
+  folder is weighed against an endless generator; a repeated clip is read, and
+  cached as latents, each time, and has the same key. Keys carry the part's name
+  in front: "real/dog.mp4@2.000".
   """
 
   def __init__(
@@ -76,19 +77,23 @@ class _Clips(Sequence):
   parts: tuple[tuple[str, Sequence[Clip | None], int], ...]
 
   def __post_init__(self):
-    ends = itertools.accumulate(len(c) * times for _, c, times in self.parts)
-    object.__setattr__(self, "ends", tuple(ends))
+    counts = [len(clips) * times for _, clips, times in self.parts]
+    # Clip i of n of a part has its place at (i + 1/2) / n of the whole.
+    at = np.concatenate([(np.arange(n) + 0.5) / n for n in counts])
+    order = np.argsort(at, kind="stable")
+    part = np.repeat(np.arange(len(counts)), counts)[order]
+    first = np.cumsum([0, *counts[:-1]])
+    object.__setattr__(self, "_part", part.astype(np.int32))
+    object.__setattr__(self, "_item", order - first[part])
 
   def __len__(self) -> int:
-    return self.ends[-1]
+    return len(self._part)
 
   def __getitem__(self, index: int) -> Clip | None:
     if not 0 <= index < len(self):
       raise IndexError(f"clip {index}: valid are 0..{len(self) - 1}")
-    which = bisect.bisect_right(self.ends, index)
-    name, clips, _ = self.parts[which]
-    # Counted from the part's end, which is a multiple of its length away.
-    clip = clips[(index - self.ends[which]) % len(clips)]
+    name, clips, _ = self.parts[self._part[index]]
+    clip = clips[int(self._item[index]) % len(clips)]
     if clip is None:
       return None
     return dataclasses.replace(clip, key=f"{name}/{clip.key}")
