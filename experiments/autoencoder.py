@@ -32,7 +32,7 @@ import itertools
 import json
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import flax.linen as nn
 import jax
@@ -47,6 +47,7 @@ from sora_jax.data.world.sets import SETS
 from sora_jax.evaluators.reconstruction import Reconstruction
 from sora_jax.run import Run
 from sora_jax.training import step
+from sora_jax.types import Clip
 from sora_jax.utils import files, logs
 
 HELD_OUT = ("cups.mp4", "dog.mp4", "elf.webm", "movi_c.gif", "rabbit.mp4")
@@ -137,11 +138,11 @@ def sweep(data: str) -> Iterator[tuple[str, dict[str, object]]]:
   yield "large", {model + "width": 192, model + "depth": 4}
 
 
-def judged(run: Run, state, split: str) -> Iterator[dict[str, object]]:
-  """One row a file or set."""
-  context = dataclasses.replace(
-    run.context("autoencoder"), clips=run.clips(split)
-  )
+def judged(
+  run: Run, state, split: str, clips: Sequence[Clip | None]
+) -> Iterator[dict[str, object]]:
+  """One row a file or set of the split's clips."""
+  context = dataclasses.replace(run.context("autoencoder"), clips=clips)
   evaluator = Reconstruction(context, 0, per_origin=True, lpips="")
   rows: dict[str, dict[str, list[float]]] = {}
   mixed = run.config.data.name == "mixture"
@@ -206,9 +207,7 @@ def main(argv: list[str]) -> None:
   del argv
   asked = flags.FLAGS
   names = [name for name, _ in sweep(asked.data)]
-  wanted = asked.points or names
-  if unknown := set(wanted) - set(names):
-    raise ValueError(f"--points={sorted(unknown)}: choose of {names}")
+  wanted, suffix = record.chosen(asked.points, names)
   if asked.data == "clips" and not asked.clips:
     raise ValueError("--data=clips needs --clips, a folder of captioned clips")
   about = {"commit": record.commit(), "minutes": asked.minutes, "seeds": 1}
@@ -217,12 +216,14 @@ def main(argv: list[str]) -> None:
   of = functools.partial(config_of, asked.data, path=asked.clips)
   root = pathlib.Path(asked.workdir) / f"{asked.data}-{asked.minutes:g}min"
   rows: list[dict[str, object]] = []
+  linear = Run(of(judged=True), root / "judge")
 
   def judge(name: str, run: Run, state) -> None:
     own = [
       {"point": name, "steps": int(state.step)} | row
       for split in ("test", "train")
-      for row in judged(run, state, split)
+      # The linear run's: read once, for all points.
+      for row in judged(run, state, split, linear.clips(split))
     ]
     rows.extend(own)
     logs.say(
@@ -230,7 +231,6 @@ def main(argv: list[str]) -> None:
       f"{mean(own, 'train'):.2f} on the split train, {int(state.step)} steps"
     )
 
-  linear = Run(of(judged=True), root / "judge")
   judge("linear", linear, yardstick(linear))
   for name, changes in sweep(asked.data):
     if name not in wanted:
@@ -241,9 +241,8 @@ def main(argv: list[str]) -> None:
     state = trained(config, asked.minutes, root / name.replace(" ", "-"))
     judging.autoencoder.model = config.autoencoder.model
     judge(name, Run(judging, root / "judge"), state)
-    what = "" if wanted == names else "_" + "_".join(wanted).replace(" ", "-")
-    saved = f"autoencoder_{asked.data}{what}"
-    logs.say(f"{record.save(saved, rows, **about)}")
+    saved = record.save(f"autoencoder_{asked.data}{suffix}", rows, **about)
+    logs.say(f"{saved}")
 
 
 if __name__ == "__main__":

@@ -62,13 +62,10 @@ def main(argv: list[str]) -> None:
   """Trains, judges, prints and saves."""
   del argv
   asked, names = flags.FLAGS, [name for name, _ in sweep()]
-  wanted = asked.points or names
-  if unknown := set(wanted) - set(names):
-    raise ValueError(f"--points={sorted(unknown)}: choose of {names}")
+  wanted, suffix = record.chosen(asked.points, names)
   about = {"commit": record.commit(), "steps": asked.steps}
   about |= {"seed": asked.seed, "captions": 256}
   root = pathlib.Path(asked.workdir) / f"seed{asked.seed}-{asked.steps}steps"
-  what = "" if wanted == names else "_" + "_".join(wanted).replace(" ", "-")
   rows = []
   for name, changes in sweep():
     if name not in wanted:
@@ -88,7 +85,7 @@ def main(argv: list[str]) -> None:
       }
     )
     logs.say(str(rows[-1]))
-    logs.say(f"{record.save('latents' + what, rows, **about)}")
+    logs.say(f"{record.save('latents' + suffix, rows, **about)}")
 
 
 if __name__ == "__main__":

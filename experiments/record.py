@@ -40,6 +40,29 @@ def save(name: str, rows: Sequence[dict[str, object]], **about) -> pathlib.Path:
   return path
 
 
+def chosen(
+  points: Sequence[str] | None, names: Sequence[str]
+) -> tuple[Sequence[str], str]:
+  """The points of a sweep to run, and what a file of these is called by.
+
+  Args:
+    points: names that are asked for; None or none for all.
+    names: of all points.
+
+  Returns:
+    the names, and "" for all of them or "_" and theirs, for `save`.
+
+  Raises:
+    ValueError: for a point that the sweep has not.
+  """
+  wanted = points or names
+  if unknown := set(wanted) - set(names):
+    raise ValueError(f"--points={sorted(unknown)}: choose of {[*names]}")
+  if wanted == names:
+    return wanted, ""
+  return wanted, "_" + "_".join(wanted).replace(" ", "-")
+
+
 def commit() -> str:
   """The commit of this checkout, with a "+" if files differ from it."""
   git = shutil.which("git")

@@ -71,6 +71,21 @@ def autoencoder(compression, channels, width=8, depth=1, kind=None, **changes):
   )
 
 
+def in_chunks(module, variables, x, sizes):
+  """What a causal module makes of x [B, t, ...] in chunks of these sizes."""
+  import numpy as np
+
+  from sora_jax.models.causal_conv import STREAM
+
+  parts, state, at = [], {}, 0
+  for size in sizes:
+    part = x[:, at : at + size]
+    out, state = module.apply({**variables, **state}, part, mutable=[STREAM])
+    parts.append(out)
+    at += size
+  return np.concatenate(parts, axis=1)
+
+
 def filled(abstract, seed=0):
   """Random arrays for ShapeDtypeStructs, so that no weight is zero."""
   import jax

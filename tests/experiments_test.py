@@ -22,6 +22,14 @@ def test_a_result_file_says_what_made_it(tmp_path, monkeypatch):
     record.save("none", [])
 
 
+def test_points_are_chosen_by_name():
+  names = ["base", "own colours"]
+  assert record.chosen(None, names) == (names, "")
+  assert record.chosen(["own colours"], names)[1] == "_own-colours"
+  with pytest.raises(ValueError, match=r"\['other'\]: choose of \['base'"):
+    record.chosen(["other"], names)
+
+
 def test_a_commit_is_named_with_and_without_git(monkeypatch):
   assert record.commit()
   monkeypatch.setattr(record.shutil, "which", lambda name: None)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from sora_jax.models.causal_attention import CausalAttention, TransformerBlock
-from sora_jax.models.causal_conv import STREAM
-from tests.conftest import filled
+from tests.conftest import filled, in_chunks
 
 FRAMES = 6
 
@@ -38,13 +37,8 @@ def test_chunks_are_the_whole(reach):
   block, variables, x = make(TransformerBlock, reach)
   whole = block.apply(variables, x)
   for sizes in ((1,) * FRAMES, (3, 1, 2), (1, 5)):
-    parts, state, at = [], {}, 0
-    for size in sizes:
-      part = x[:, at : at + size]
-      out, state = block.apply({**variables, **state}, part, mutable=[STREAM])
-      parts.append(out)
-      at += size
-    np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-5)
+    parts = in_chunks(block, variables, x, sizes)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 
 def test_it_is_softmax_attention_in_double_precision():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sora_jax.models.causal_conv import LOWERINGS, STREAM, CausalConv
-from tests.conftest import filled
+from tests.conftest import filled, in_chunks
 
 
 def make(factored=False, lowering="volume", temporal=3, spatial=3):
@@ -56,13 +56,8 @@ def test_chunks_are_the_whole(factored, temporal):
   conv, variables, x = make(factored, "frames", temporal)
   whole = conv.apply(variables, x)
   for sizes in ((7,), (1,) * 7, (3, 1, 2, 1), (1, 6)):
-    parts, state, at = [], {}, 0
-    for size in sizes:
-      part = x[:, at : at + size]
-      out, state = conv.apply({**variables, **state}, part, mutable=[STREAM])
-      parts.append(out)
-      at += size
-    np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-5)
+    parts = in_chunks(conv, variables, x, sizes)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 
 def test_without_the_collection_nothing_is_carried():
