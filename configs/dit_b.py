@@ -35,6 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     "seed": 0,
   }
   c.tokens = 64  # most tokens of one latent frame: sets the size buckets
+  c.scales = (1.0,)  # shares of them; each training clip gets one at random
   c.transforms = ()  # extra ones, after clips are brought to their bucket
   c.cache_gib = 0.0  # prepared clips kept in memory; for files, not for digits
   c.text = {"vocab_size": 512, "max_tokens": 24}

@@ -120,14 +120,18 @@ def _source(
 def prepare(config: ConfigDict, split: str) -> Transform:
   """What every clip goes through first: nearest bucket, whole latents.
 
-  The config's own transforms, which may augment, are for training only.
+  The config's own transforms, which may augment, are for training only, and so
+  are its scales: elsewhere clips have the largest.
   """
   ct, ch, cw = config.autoencoder.model.compression
   _, ph, pw = config.dit.patch
-  extra = config.transforms if split == "train" else ()
+  train = split == "train"
+  extra = config.transforms if train else ()
+  scales = config.scales if train else (max(config.scales),)
+  size = {"tokens": config.tokens, "unit": (ch * ph, cw * pw)}
   return transforms.build(
     (
-      {"name": "bucket", "tokens": config.tokens, "unit": (ch * ph, cw * pw)},
+      {"name": "bucket", **size, "scales": scales},
       {"name": "trim", "multiple": ct},
       *extra,
     )
@@ -146,7 +150,9 @@ def sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
   """The (H, W) buckets into which clips are brought."""
   _, ch, cw = config.autoencoder.model.compression
   _, ph, pw = config.dit.patch
-  return buckets.table(config.tokens, (ch * ph, cw * pw))
+  unit = (ch * ph, cw * pw)
+  budgets = (int(config.tokens * share) for share in config.scales)
+  return tuple(s for b in budgets for s in buckets.table(max(b, 1), unit))
 
 
 def pixels(

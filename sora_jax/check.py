@@ -60,6 +60,11 @@ def sizes(config: ConfigDict) -> None:
       f"dit.patch={patch}: a token is one latent frame, since the first frame "
       "stands alone; use (1, ph, pw), and compress time in the autoencoder"
     )
+  if not config.scales or not all(0 < share <= 1 for share in config.scales):
+    raise ValueError(
+      f"scales={config.scales}: give at least one share of `tokens`, each > 0 "
+      "and <= 1"
+    )
   frames = _latent_frames(config)
   if frames > config.dit.frames:
     raise ValueError(
@@ -141,12 +146,14 @@ def _exact(config: ConfigDict, where: str) -> None:
       "evaluator"
     )
   _, ph, pw = config.dit.patch
-  sizes = buckets.table(config.tokens, (ch * ph, cw * pw))
-  if (data.height, data.width) not in sizes or (data.frames - 1) % ct:
+  tokens = max(int(config.tokens * max(config.scales)), 1)
+  sizes = buckets.table(tokens, (ch * ph, cw * pw))
+  drawn = config.evaluation.split == "train" and len(config.scales) > 1
+  if drawn or (data.height, data.width) not in sizes or (data.frames - 1) % ct:
     raise ValueError(
       f"{where} judges clips that nothing has cut or scaled, and data is "
       f"{data.frames} x {data.height} x {data.width}: take 1 + {ct} * k frames "
-      f"and a size of {sizes}, which `tokens` decides"
+      f"and a size of {sizes}, which `tokens` decides, and one of `scales`"
     )
 
 

@@ -49,6 +49,7 @@ def changed(changes, base=dit_b):
       {"autoencoder.model.block": "transformer"},
       "heads=0 with block='transformer' .* need >= 1",
     ),
+    ({"scales": (0.5, 2.0)}, r"scales=\(0.5, 2.0\): .* > 0 and <= 1"),
     ({"sample.decode_frames": 0}, "decode_frames=0: .* at least 1"),
     ({"sample.source": "nowhere.png"}, "'nowhere.png' is not a file"),
     ({"sample.task": "extend"}, "set sample.source"),

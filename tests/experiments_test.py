@@ -1,9 +1,12 @@
 """Result files say what made them; the oracle's table is what it counts."""
 
+import numpy as np
 import pytest
 
 from experiments import autoencoder, latents, oracle, record
+from experiments.bench import packing
 from sora_jax import build
+from sora_jax.data.latents import Item
 
 
 def test_a_result_file_says_what_made_it(tmp_path, monkeypatch):
@@ -67,3 +70,25 @@ def test_every_point_of_the_autoencoder_is_a_config(data):
 def test_every_point_of_the_latents_is_a_config():
   for _, changes in latents.sweep():
     build.everything(latents.config(0, 100, changes))
+
+
+def test_layouts_hold_the_same_clips_with_less_and_less_padding():
+  c, rng = packing.config(""), np.random.default_rng(0)
+  build.everything(c)
+  sizes = [(5, 16, 16), (3, 12, 20), (1, 20, 12), (5, 8, 8)] * 40
+  found = [
+    Item(rng.standard_normal((*size, 16)).astype(np.float16), "a ball", str(i))
+    for i, size in enumerate(sizes)
+  ]
+  kinds = packing.layouts(c, found)
+  total = sum(packing.tokens_of(c, item) for item in found)
+  fill = {name: k.tokens / k.places for name, k in kinds.items()}
+  assert fill["bucketed"] == 1 and fill["packed"] > 0.95
+  assert fill["padded"] < 0.6
+  # An epoch each, but for what does not fill a batch.
+  for kind in kinds.values():
+    assert abs(kind.tokens / total - 1) < 0.1
+  shapes = {
+    n: len({b["video"].shape for b in k.batches}) for n, k in kinds.items()
+  }
+  assert shapes == {"packed": 1, "padded": 1, "bucketed": 4}

@@ -28,6 +28,7 @@ def bucket(
   *,
   tokens: int,
   unit: tuple[int, int],
+  scales: tuple[float, ...],
 ) -> Clip:
   """Scales a clip to cover the nearest size of `buckets.table`, and crops it.
 
@@ -36,13 +37,20 @@ def bucket(
 
   Args:
     clip: of any size.
-    rng: unused.
+    rng: draws the scale.
     tokens: cells of a latent frame at most.
     unit: height and width of a cell in pixels.
+    scales: shares of the tokens, of which each clip gets one. Those that would
+      enlarge it are left out, or all but the smallest where all would.
   """
-  del rng
   size = clip.video.shape[1:3]
-  target = buckets.nearest(size, _table(tokens, tuple(unit)))
+  targets = sorted(
+    buckets.nearest(size, _table(max(int(tokens * share), 1), tuple(unit)))
+    for share in scales
+  )
+  fitting = [t for t in targets if all(n <= m for n, m in zip(t, size))]
+  fitting = fitting or targets[:1]
+  target = fitting[int(rng.integers(len(fitting)))]
   if size == target:
     return clip
   (height, width), (to_height, to_width) = size, target

@@ -11,7 +11,7 @@ from sora_jax.data import buckets, transforms
 from sora_jax.types import Clip
 
 KWARGS = {
-  "bucket": {"tokens": 64, "unit": (8, 8)},
+  "bucket": {"tokens": 64, "unit": (8, 8), "scales": (1.0, 0.25)},
   "trim": {"multiple": 4},
   "thin": {"most": 3},
   "crop": {"frames": 5, "height": 24, "width": 24, "zoom": 1.5},
@@ -23,6 +23,10 @@ KWARGS = {
 
 def rng(seed=0):
   return np.random.default_rng(seed)
+
+
+def budget(tokens, scales=(1.0,)):
+  return {"tokens": tokens, "unit": (8, 8), "scales": scales}
 
 
 def noise(frames=9, height=40, width=72, **kwargs):
@@ -55,7 +59,7 @@ def test_each_is_pure_and_deterministic(name):
 
 @pytest.mark.parametrize("size", [(300, 500), (61, 97), (400, 130), (33, 32)])
 def test_bucket_keeps_a_circle_round(size):
-  clip = transforms.bucket(disc(*size), rng(), tokens=256, unit=(8, 8))
+  clip = transforms.bucket(disc(*size), rng(), **budget(256))
   height, width = clip.video.shape[1:3]
   table = buckets.table(256, (8, 8))
   assert (height, width) == buckets.nearest(size, table)
@@ -76,7 +80,23 @@ def test_bucket_keeps_a_circle_round(size):
 def test_bucket_leaves_a_fitting_clip_alone():
   for height, width in buckets.table(64, (8, 8)):
     clip = noise(2, height, width)
-    assert transforms.bucket(clip, rng(), tokens=64, unit=(8, 8)) is clip
+    assert transforms.bucket(clip, rng(), **budget(64)) is clip
+
+
+def test_each_clip_gets_one_of_the_scales():
+  """And none is enlarged, unless even the smallest is larger than the clip."""
+
+  def sizes(height, width):
+    clip = noise(1, height, width)
+    made = (
+      transforms.bucket(clip, rng(i), **budget(64, (1.0, 0.25, 1 / 16)))
+      for i in range(40)
+    )
+    return {clip.video.shape[1:3] for clip in made}
+
+  assert sizes(100, 100) == {(64, 64), (32, 32), (16, 16)}
+  assert sizes(40, 40) == {(32, 32), (16, 16)}
+  assert sizes(9, 9) == {(16, 16)}
 
 
 def test_bucket_is_antialiased():
@@ -84,7 +104,7 @@ def test_bucket_is_antialiased():
   board = np.indices((256, 256)).sum(axis=0) % 2 * 255
   video = np.repeat(board[None, :, :, None], 3, axis=3).astype(np.uint8)
   clip = Clip(video, 8.0, "")
-  small = transforms.bucket(clip, rng(), tokens=81, unit=(8, 8)).video
+  small = transforms.bucket(clip, rng(), **budget(81)).video
   assert small.shape == (1, 72, 72, 3)
   assert np.abs(small[:, 4:-4, 4:-4].astype(int) - 127).max() < 12
 
@@ -217,7 +237,7 @@ def test_shots_and_sound_are_cut_with_the_video():
 
 def test_build_applies_in_order_and_pickles():
   specs = (
-    {"name": "bucket", "tokens": 64, "unit": (8, 8)},
+    {"name": "bucket", **budget(64)},
     {"name": "crop", "frames": 8, "height": 32, "width": 32, "zoom": 1.0},
     {"name": "trim", "multiple": 4},
   )

@@ -1,0 +1,206 @@
+"""What does packing gain over padding and over bucketing?
+
+  python -m experiments.bench.packing --clips=/path/to/clips
+
+One transformer, one training step, the same clips of many sizes and lengths in
+three layouts: packed, several clips a row; padded, one clip a row that is as
+long as the longest; bucketed, one clip a row of its own length, a batch and a
+compilation for every length. Batches hold about as many token places in all
+three, and the layouts run in turns. Clips are those of a folder, if one is
+given, and of the world in several lengths, at three scales. Latents are random
+numbers of the clips' sizes: what is measured does not depend on them.
+
+Figures: `fill`, the share of token places that hold data; real tokens a second
+against the other two, compilations left out; and how often the packed step
+compiles after its first batch, over an epoch.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+
+import flax.linen as nn
+import jax
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from configs import dit_b
+from sora_jax import build
+from sora_jax.data import loader, tokenizer
+from sora_jax.data.latents import Item
+from sora_jax.models.autoencoder import latent_size
+from sora_jax.packing import patchify
+from sora_jax.run import Run
+from sora_jax.training import step
+from sora_jax.utils import logs
+
+PLACES = 2560  # token places in a batch, about
+TEXT = 32
+
+
+def config(clips: str) -> ConfigDict:
+  """A small transformer on clips of mixed size."""
+  c = dit_b.get_config()
+  part = {"name": "world", "set": "composition", "count": 60, "test_count": 1}
+  part |= {"fps": 8.0, "seed": 0, "length": "short"}
+  part |= {"channels": 0, "rate": 16_000}
+  sizes = {"long": (17, 128, 128), "wide": (9, 96, 160), "image": (1, 160, 96)}
+  parts = {
+    name: part | {"frames": t, "height": h, "width": w}
+    for name, (t, h, w) in sizes.items()
+  }
+  if clips:
+    folder = {"name": "video_folder", "path": clips, "frames": 17, "fps": 8.0}
+    parts["folder"] = folder | {"stride": 2.0, "held_out": ()}
+  with c.unlocked():
+    c.data = {"name": "mixture", "frames": 17, "parts": parts, "repeat": {}}
+    c.scales = (1.0, 0.5, 0.25)
+    c.dit.patch = (1, 2, 2)
+    c.dit.model.update(width=256, depth=4, heads=4, mlp=1024, remat="none")
+    c.dit.model.text.update(width=128, depth=1, heads=2)
+    c.text.max_tokens = TEXT
+    c.dit.evaluators = {}
+    c.dit.rows.update(rows=4, length=640, text=10 * TEXT, clips=16, bins=64)
+  return c
+
+
+def items(run: Run) -> list[Item]:
+  """Random latents of the clips' sizes, with the clips' captions."""
+  rng, out = np.random.default_rng(0), []
+  model = run.config.autoencoder.model
+  clips = run.clips("train")
+  for clip in (c for c in (clips[i] for i in range(len(clips))) if c):
+    size = latent_size(clip.video.shape[:3], model.compression)
+    z = rng.standard_normal((*size, model.channels)).astype(np.float16)
+    out.append(Item(z, clip.caption[:80], clip.key))
+  return out
+
+
+@dataclasses.dataclass
+class Layout:
+  """One way to put clips into batches.
+
+  Attributes:
+    batches: an epoch of them.
+    places: for tokens, in all of them.
+    tokens: in these places.
+  """
+
+  batches: list[dict[str, np.ndarray]]
+  places: int
+  tokens: int
+
+  @staticmethod
+  def of(batches: Sequence[dict[str, np.ndarray]]) -> Layout:
+    segments = [b["video_segments"] for b in batches]
+    tokens = int(sum((s > 0).sum() for s in segments))
+    return Layout(list(batches), int(sum(s.size for s in segments)), tokens)
+
+
+def batches(
+  c: ConfigDict, found: Sequence[Item], rows: loader.Rows
+) -> Iterator[dict[str, np.ndarray]]:
+  """Endless batches of the items in such rows."""
+  words = tokenizer.train([i.text for i in found], c.text.vocab_size)
+  return iter(
+    loader.packed(found, c.dit.patch, words, rows, TEXT, seed=0, threads=1)
+  )
+
+
+def tokens_of(c: ConfigDict, item: Item) -> int:
+  """Video tokens of a clip."""
+  return int(np.prod(patchify.grid(item.latents.shape[:3], c.dit.patch)))
+
+
+def layouts(c: ConfigDict, found: list[Item]) -> dict[str, Layout]:
+  """An epoch of the clips, packed, padded and bucketed."""
+  lengths = [tokens_of(c, item) for item in found]
+  total, rows = sum(lengths), build.rows(c)
+  count = max(1, total // (rows.rows * rows.length))
+  packed = itertools.islice(batches(c, found, rows), count)
+
+  def alone(some: list[Item], length: int) -> Iterator[dict[str, np.ndarray]]:
+    shape = loader.Rows(max(1, PLACES // length), length, TEXT, 1, 1)
+    count = max(1, round(len(some) / shape.rows))
+    return itertools.islice(batches(c, some, shape), count)
+
+  buckets = collections.defaultdict(list)
+  for item, length in zip(found, lengths):
+    buckets[length].append(item)
+  bucketed = [
+    b for length, some in buckets.items() for b in alone(some, length)
+  ]
+  return {
+    "packed": Layout.of(list(packed)),
+    "padded": Layout.of(list(alone(found, max(lengths)))),
+    "bucketed": Layout.of(bucketed),
+  }
+
+
+def trainer(c: ConfigDict, clips: int, batch: dict[str, np.ndarray]):
+  """(step, state) for rows of at most so many clips."""
+  c = ConfigDict(c.to_dict())
+  c.dit.rows.clips = clips
+  objective = build.diffusion(c)
+  optimizers = build.optimizers(c.dit, objective.losses, 1)
+  key = jax.random.PRNGKey(0)
+  state = step.initial(objective, optimizers, key, batch, {})
+  run = jax.jit(step.make(objective, optimizers, c.dit.ema))
+  return run, nn.meta.unbox(state)
+
+
+def main(argv: list[str]) -> None:
+  """Measures and prints."""
+  del argv
+  c = config(flags.FLAGS.clips)
+  found = items(Run(c, "runs/packing"))
+  kinds = layouts(c, found)
+  runs = {
+    name: trainer(c, c.dit.rows.clips if name == "packed" else 1, k.batches[0])
+    for name, k in kinds.items()
+  }
+  warm = {}
+  for name, kind in kinds.items():
+    run, state = runs[name]
+    seen = set()
+    for batch in kind.batches:
+      if (shape := batch["video"].shape) not in seen:
+        seen.add(shape)
+        jax.block_until_ready(run(state, batch))
+    warm[name] = run._cache_size()
+    logs.say(
+      f"{name}: {len(kind.batches)} batches an epoch, {warm[name]} compiled, "
+      f"{kind.tokens / kind.places:.1%} filled"
+    )
+  rates = collections.defaultdict(list)
+  for k in range(flags.FLAGS.rounds):
+    for name, kind in kinds.items():
+      run, state = runs[name]
+      start = time.perf_counter()
+      for batch in kind.batches:
+        state, _ = run(state, batch)
+      jax.block_until_ready(state)
+      rates[name].append(kind.tokens / (time.perf_counter() - start))
+    logs.say(f"round {k + 1}: { {n: round(r[-1]) for n, r in rates.items()} }")
+  packed = kinds["packed"]
+  figures = {"device": jax.devices()[0].device_kind, "clips": len(found)}
+  figures["fill"] = round(packed.tokens / packed.places, 4)
+  for name in ("padded", "bucketed"):
+    ratios = (a / b for a, b in zip(rates["packed"], rates[name]))
+    figures[f"tokens_per_s_vs_{name}"] = round(statistics.median(ratios), 2)
+  again = runs["packed"][0]._cache_size() - warm["packed"]
+  figures["compilations_after_warmup"] = again
+  logs.say(json.dumps(figures))
+
+
+if __name__ == "__main__":
+  flags.DEFINE_string("clips", "", "folder of clips to take in, or none")
+  flags.DEFINE_integer("rounds", 3, "epochs of each")
+  app.run(main)
