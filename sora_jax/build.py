@@ -123,18 +123,13 @@ def prepare(config: ConfigDict, split: str) -> Transform:
   The config's own transforms, which may augment, are for training only, and so
   are its scales: elsewhere clips have the largest.
   """
-  ct, ch, cw = config.autoencoder.model.compression
-  _, ph, pw = config.dit.patch
   train = split == "train"
   extra = config.transforms if train else ()
   scales = config.scales if train else (max(config.scales),)
-  size = {"tokens": config.tokens, "unit": (ch * ph, cw * pw)}
+  size = {"tokens": config.tokens, "unit": _unit(config), "scales": scales}
+  frames = {"multiple": config.autoencoder.model.compression[0]}
   return transforms.build(
-    (
-      {"name": "bucket", **size, "scales": scales},
-      {"name": "trim", "multiple": ct},
-      *extra,
-    )
+    ({"name": "bucket", **size}, {"name": "trim", **frames}, *extra)
   )
 
 
@@ -148,11 +143,14 @@ def prepared(
 
 def sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
   """The (H, W) buckets into which clips are brought."""
-  _, ch, cw = config.autoencoder.model.compression
-  _, ph, pw = config.dit.patch
-  unit = (ch * ph, cw * pw)
-  budgets = (int(config.tokens * share) for share in config.scales)
-  return tuple(s for b in budgets for s in buckets.table(max(b, 1), unit))
+  budgets = (max(int(config.tokens * share), 1) for share in config.scales)
+  return tuple(s for b in budgets for s in buckets.table(b, _unit(config)))
+
+
+def _unit(config: ConfigDict) -> tuple[int, int]:
+  """Height and width in pixels of a token."""
+  cells, patch = config.autoencoder.model.compression[1:], config.dit.patch[1:]
+  return cells[0] * patch[0], cells[1] * patch[1]
 
 
 def pixels(

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from sora_jax.data import buckets
 from sora_jax.data.world import sets
+from sora_jax.models.attention import EXACT
 from sora_jax.models.autoencoder import latent_size
 from sora_jax.packing import patchify
 from sora_jax.sampling.tasks import KEPT
@@ -86,6 +87,13 @@ def sizes(config: ConfigDict) -> None:
       f"sample.decode_frames={config.sample.decode_frames}: the decoder takes "
       "at least 1 latent frame at a time"
     )
+  _crops(config)
+  size = latent_size(config.sample.size, model.compression)
+  patchify.grid((*size, 1), patch)
+
+
+def _crops(config: ConfigDict) -> None:
+  """Whether the autoencoder's crops are possible, of clips so long."""
   section = config.autoencoder
   if section.zoom < 1 or section.thin < 1 or section.thin % 1:
     raise ValueError(
@@ -99,15 +107,13 @@ def sizes(config: ConfigDict) -> None:
       f"data.frames={config.data.frames} for crops of {section.size[0]}: raise "
       f"data.frames to {needed}, or take thin=1"
     )
-  _, *crop = latent_size(config.autoencoder.size, model.compression)
-  if config.autoencoder.objective.equivariance and any(n % 2 for n in crop):
+  _, *crop = latent_size(section.size, section.model.compression)
+  if section.objective.equivariance and any(n % 2 for n in crop):
     raise ValueError(
       f"autoencoder.objective.equivariance halves latents, and those of "
-      f"autoencoder.size={config.autoencoder.size} are {crop}: take sizes of "
-      f"an even number of cells of {model.compression[1:]} pixels"
+      f"autoencoder.size={section.size} are {crop}: take sizes of "
+      f"an even number of cells of {section.model.compression[1:]} pixels"
     )
-  size = latent_size(config.sample.size, model.compression)
-  patchify.grid((*size, 1), patch)
 
 
 def evaluators(config: ConfigDict) -> None:
@@ -162,7 +168,7 @@ def _latent_frames(config: ConfigDict) -> int:
 
 
 # What may differ between training and sampling: how it is computed.
-_FREE = ("attention", "remat", "dtype", "lowering")
+_FREE = ("remat", "dtype", "lowering")
 
 
 def same_model(
@@ -172,6 +178,8 @@ def same_model(
 
   def meaning(c):
     dit = {k: c["dit"][k] for k in ("model", "patch", "process", "shift")}
+    if dit["model"]["attention"] in EXACT:
+      dit["model"] = dit["model"] | {"attention": "full"}
     # Before there was a choice, all blocks were convolutions.
     model = {"block": "conv", **c["autoencoder"]["model"]}
     found = {"autoencoder.model": model, "text": c["text"]}

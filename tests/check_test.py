@@ -131,8 +131,15 @@ def test_crops_are_thinned_and_zoomed_where_they_are_augmented():
 
 
 def test_how_it_is_computed_may_differ():
-  now = changed({"dit.model.remat": "full", "dit.model.attention": "by_head"})
+  now = changed({"dit.model.remat": "full", "dit.model.attention": "blocks"})
   check.same_model(now, saved(changed({})), pathlib.Path("there"))
+
+
+def test_attention_that_allows_less_is_another_model():
+  less = changed({"dit.model.attention": "window"})
+  check.same_model(less, saved(less), pathlib.Path("there"))
+  with pytest.raises(ValueError, match=r"dit\.model: saved .*'window'"):
+    check.same_model(changed({}), saved(less), pathlib.Path("there"))
 
 
 def test_no_data_path_says_which_key_to_set(tmp_path):

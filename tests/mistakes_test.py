@@ -49,8 +49,8 @@ def test_unknown_keys_on_the_command_line_fail(key, monkeypatch):
 
 
 def test_keys_on_the_command_line_change_the_config(monkeypatch):
-  config = parsed(monkeypatch, "--config.dit.model.attention=by_head")
-  assert config.dit.model.attention == "by_head"
+  config = parsed(monkeypatch, "--config.dit.model.attention=blocks")
+  assert config.dit.model.attention == "blocks"
 
 
 # Dotted key -> the names that are valid there.

@@ -42,7 +42,7 @@ from sora_jax.training import step
 from sora_jax.utils import logs
 
 PLACES = 2560  # token places in a batch, about
-TEXT = 32
+TEXT = 64
 
 
 def config(clips: str) -> ConfigDict:
@@ -67,7 +67,7 @@ def config(clips: str) -> ConfigDict:
     c.dit.model.text.update(width=128, depth=1, heads=2)
     c.text.max_tokens = TEXT
     c.dit.evaluators = {}
-    c.dit.rows.update(rows=4, length=640, text=10 * TEXT, clips=16, bins=64)
+    c.dit.rows.update(rows=2, length=1280, text=192, clips=32, bins=64)
   return c
 
 
@@ -116,7 +116,7 @@ def batches(
 
 def tokens_of(c: ConfigDict, item: Item) -> int:
   """Video tokens of a clip."""
-  return int(np.prod(patchify.grid(item.latents.shape[:3], c.dit.patch)))
+  return int(np.prod(patchify.grid(item.latents.shape, c.dit.patch)))
 
 
 def layouts(c: ConfigDict, found: list[Item]) -> dict[str, Layout]:

@@ -2,8 +2,10 @@
 
 Every entry maps (q, k, v) [R, L, N, K], segments [R, L] and positions
 [R, L, 3] to [R, L, N, K]. A token attends to the tokens of its own segment.
-Padding (segment 0) attends to padding only, so that it stays finite and
-reaches nobody. Softmax is in float32.
+Padding (segment 0) is finite and reaches nobody. Softmax is in float32.
+
+A dense mask computes what it forbids, so "full" and "library" are for rows of
+one clip or few; "blocks" is for rows of many.
 """
 
 from __future__ import annotations
@@ -12,10 +14,16 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.pallas.ops.gpu import attention as gpu
+from jax.experimental.pallas.ops.tpu import splash_attention as tpu
 
+from sora_jax.models import block_attention
+from sora_jax.models.block_attention import NEGATIVE, Mask, Where
 from sora_jax.types import Array
 
-NEGATIVE = -1e30  # finite, so that no row of scores is all -inf
+BLOCK = 64  # tokens; on two cores 64 was faster than 32, 128 and 256
+WINDOW = (2, 4, 4)  # patches that "window" looks away in (t, h, w)
+TILE = 128  # tokens of the kernels' blocks
 
 
 def same_segment(segments: Array) -> Array:
@@ -24,24 +32,13 @@ def same_segment(segments: Array) -> Array:
 
 
 def full(q, k, v, segments, positions):
-  """All heads at once: the plain definition."""
+  """All heads and all pairs at once: the plain definition."""
   del positions
   scale = q.shape[-1] ** -0.5
   score = jnp.einsum("rink,rjnk->rnij", q * scale, k).astype(jnp.float32)
   score = jnp.where(same_segment(segments)[:, None], score, NEGATIVE)
   weight = jax.nn.softmax(score, axis=-1).astype(v.dtype)
   return jnp.einsum("rnij,rjnk->rink", weight, v)
-
-
-def by_head(q, k, v, segments, positions):
-  """The same, one head after another: scores of one head stay in cache."""
-
-  def head(qkv):
-    one = [x[:, :, None] for x in qkv]  # [R, L, 1, K]
-    return full(*one, segments, positions)[:, :, 0]
-
-  heads_first = [jnp.moveaxis(x, 2, 0) for x in (q, k, v)]  # [N, R, L, K]
-  return jnp.moveaxis(jax.lax.map(head, heads_first), 0, 2)
 
 
 def library(q, k, v, segments, positions):
@@ -51,8 +48,107 @@ def library(q, k, v, segments, positions):
   return jax.nn.dot_product_attention(q, k, v, mask=mask)
 
 
-ATTENTION: dict[str, Callable[..., Array]] = {
+def blocks(q, k, v, segments, positions):
+  """Only blocks of tokens that share a clip: for rows of many clips."""
+  where = Where(segments, positions)
+  return block_attention.attend(q, k, v, where, block_attention.same, BLOCK)
+
+
+def _tiles(x: Array) -> Array:
+  """[R, L, ...] with L padded to a multiple of TILE by zeros."""
+  extra = -x.shape[1] % TILE
+  return jnp.pad(x, [(0, 0), (0, extra)] + [(0, 0)] * (x.ndim - 2))
+
+
+def _interpreted(platform: str) -> bool:
+  """Kernels of a device that is not here run in Pallas's interpreter."""
+  return jax.default_backend() != platform
+
+
+def flash(q, k, v, segments, positions):
+  """Pallas's kernel for GPUs: memory does not grow with L squared."""
+  del positions
+  out = gpu.mha(
+    *(_tiles(x) for x in (q, k, v, segments)),
+    sm_scale=q.shape[-1] ** -0.5,
+    interpret=_interpreted("gpu"),
+  )
+  return out[:, : q.shape[1]]
+
+
+def splash(q, k, v, segments, positions):
+  """Pallas's splash attention for TPUs."""
+  del positions
+  length, heads = q.shape[1:3]
+  q, k, v = (_tiles(x).swapaxes(1, 2) for x in (q, k, v))  # [R, N, L, K]
+  segments = _tiles(segments)
+  everything = tpu.FullMask((q.shape[2], k.shape[2]))
+  kernel = tpu.make_splash_mha_single_device(
+    tpu.MultiHeadMask([everything] * heads),
+    interpret=_interpreted("tpu"),
+  )
+  ids = tpu.SegmentIds(segments, segments)
+  out = jax.vmap(kernel)(q * q.shape[-1] ** -0.5, k, v, segment_ids=ids)
+  return out.swapaxes(1, 2)[:, :length]
+
+
+# Fewer pairs ------------------------------------------------------------------
+
+
+def _words(where: Where) -> Array:
+  """Text tokens: they lie at negative h, and see and are seen by all."""
+  return where.positions[..., 1] < 0
+
+
+def _near(reach: tuple[int | None, ...]) -> Mask:
+  """Tokens of the same clip at most `reach` patches away along (t, h, w)."""
+
+  def mask(a: Where, b: Where) -> Array:
+    allowed = jnp.bool_(True)
+    for axis, most in enumerate(reach):
+      if most is not None:
+        x, y = a.positions[..., axis], b.positions[..., axis]
+        allowed &= abs(x[..., :, None] - y[..., None, :]) <= most
+    text = _words(a)[..., :, None] | _words(b)[..., None, :]
+    return block_attention.same(a, b) & (allowed | text)
+
+  return mask
+
+
+def window(q, k, v, segments, positions):
+  """Local: tokens at most WINDOW patches away, and the text."""
+  where = Where(segments, positions)
+  return block_attention.attend(q, k, v, where, _near(WINDOW), BLOCK)
+
+
+def factorised(q, k, v, segments, positions):
+  """Half of the heads look within a frame, half along time.
+
+  Factorised dot-product attention (Arnab et al. 2021, "ViViT", model 4); all
+  see the text.
+  """
+  where, half = Where(segments, positions), q.shape[2] // 2
+  parts = []
+  for reach, heads in (
+    ((0, None, None), slice(None, half)),
+    ((None, 0, 0), slice(half, None)),
+  ):
+    some = (x[:, :, heads] for x in (q, k, v))
+    parts.append(block_attention.attend(*some, where, _near(reach), BLOCK))
+  return jnp.concatenate(parts, axis=2)
+
+
+# One function, computed in several ways: a checkpoint of one serves the others.
+EXACT: dict[str, Callable[..., Array]] = {
   "full": full,
-  "by_head": by_head,
   "library": library,
+  "blocks": blocks,
+  "flash": flash,
+  "splash": splash,
+}
+
+# Other models, which allow less: for ablations.
+ATTENTION: dict[str, Callable[..., Array]] = EXACT | {
+  "window": window,
+  "factorised": factorised,
 }

@@ -126,11 +126,15 @@ class DiT(nn.Module):
       packed.levels
     )  # [R, K, D]
 
-    level, positions, segments = joined
+    # Clip by clip, so that attention by blocks has little to look at.
+    order, back = layers.clip_by_clip(joined[-1])
+    level, positions, segments = (layers.reorder(i, order) for i in joined)
     place = layers.place(
       positions, segments, self.width, self.heads, self.rope_base
     )
+    x = layers.permute(x, order, back)
     x = self._blocks(x, by_level, level, place)
+    x = layers.permute(x, back, order)
     return self._head(x[:, :length], by_level, video.level)
 
   def _blocks(self, x, by_level, level, place):

@@ -105,6 +105,34 @@ def place(
   return Place(positions, segments, rotation)
 
 
+def clip_by_clip(segments: Array) -> tuple[Array, Array]:
+  """The order int32 [R, L] of tokens by clip, padding last; and its inverse."""
+  last = jnp.where(segments > 0, segments, jnp.iinfo(jnp.int32).max)
+  order = jnp.argsort(last, axis=1, stable=True)
+  return order, jnp.argsort(order, axis=1)
+
+
+def reorder(x: Array, at: Array) -> Array:
+  """x [R, K, ...] at indices [R, L] -> [R, L, ...]."""
+  return jax.vmap(lambda row, i: row[i])(x, at)
+
+
+@jax.custom_vjp
+def permute(x: Array, order: Array, back: Array) -> Array:
+  """`reorder` by a permutation whose inverse is known.
+
+  The gradient is then a gather, as the function is; it would be a scatter.
+  """
+  del back
+  return reorder(x, order)
+
+
+permute.defvjp(
+  lambda x, order, back: (reorder(x, order), back),
+  lambda back, d: (reorder(d, back), None, None),
+)
+
+
 class Attention(nn.Module):
   """Multi-head self-attention with QK-norm and 3-axis rotary positions."""
 
@@ -160,12 +188,25 @@ class LevelEmbedding(nn.Module):
     return Dense(self.width, ("embed", None), dtype=self.dtype, name="out")(x)
 
 
+@jax.custom_vjp
 def gather(by_level: Array, level: Array) -> Array:
   """Values [R, K, F] at each token's level [R, L] -> [R, L, F].
 
-  A one-hot matmul: K is small, and the gradient of a real gather is a scatter,
-  which on the CPU took longer than the rest of the block.
+  Its gradient is a one-hot matmul: K is small, and a scatter took longer on the
+  CPU than the rest of the block.
   """
-  chosen = jax.nn.one_hot(level, by_level.shape[1], dtype=by_level.dtype)
-  # Highest: a gather must not round, whatever the device does to matmuls.
-  return jnp.einsum("rlk,rkf->rlf", chosen, by_level, precision="highest")
+  return reorder(by_level, level)
+
+
+def _gathered(by_level, level):
+  return reorder(by_level, level), (level, by_level)
+
+
+def _ungather(saved, d):
+  level, by_level = saved
+  chosen = jax.nn.one_hot(level, by_level.shape[1], dtype=d.dtype)
+  # Highest: a sum must not round its terms, whatever matmuls do elsewhere.
+  return jnp.einsum("rlk,rlf->rkf", chosen, d, precision="highest"), None
+
+
+gather.defvjp(_gathered, _ungather)

@@ -1,0 +1,44 @@
+"""Gathers with gradients of their own have the gradients that they should."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sora_jax.models import layers
+
+SEGMENTS = np.array([[2, 0, 1, 2, 1, 0], [1, 1, 2, 2, 3, 3]], np.int32)
+
+
+def test_clip_by_clip_and_back():
+  order, back = layers.clip_by_clip(SEGMENTS)
+  there = layers.reorder(SEGMENTS, order)
+  assert there.tolist() == [[1, 1, 2, 2, 0, 0], [1, 1, 2, 2, 3, 3]]
+  # Stable: tokens of a clip keep their order.
+  assert order[0].tolist() == [2, 4, 0, 3, 1, 5]
+  np.testing.assert_array_equal(layers.reorder(there, back), SEGMENTS)
+
+
+def gradients(fn, x, weight):
+  return jax.grad(lambda x: (fn(x) * weight).sum())(x)
+
+
+def test_permute_has_the_gradient_of_a_gather():
+  rng = np.random.default_rng(0)
+  x, weight = rng.normal(size=(2, 2, 6, 3)).astype(np.float32)
+  order, back = layers.clip_by_clip(SEGMENTS)
+  plain = gradients(lambda x: layers.reorder(x, order), x, weight)
+  own = gradients(lambda x: layers.permute(x, order, back), x, weight)
+  np.testing.assert_allclose(own, plain)
+
+
+def test_gather_has_the_gradient_of_a_gather():
+  rng = np.random.default_rng(0)
+  values = jnp.asarray(rng.normal(size=(2, 4, 3)), jnp.float32)
+  level = rng.integers(0, 4, (2, 6))
+  weight = rng.normal(size=(2, 6, 3)).astype(np.float32)
+  plain = gradients(lambda x: layers.reorder(x, level), values, weight)
+  own = gradients(lambda x: layers.gather(x, level), values, weight)
+  np.testing.assert_allclose(own, plain, atol=1e-6)
+  assert layers.gather(values, level)[1, 2].tolist() == (
+    values[1, level[1, 2]].tolist()
+  )
