@@ -15,7 +15,6 @@ import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,32 +28,13 @@ from sora_jax.evaluators.context import Context
 from sora_jax.sampling.pipeline import Pipeline
 from sora_jax.sharding import mesh as mesh_lib
 from sora_jax.sharding import rules as rules_lib
-from sora_jax.sharding import state as state_lib
+from sora_jax.sharding.placement import Placement
 from sora_jax.training import checkpoint, encode, loop
-from sora_jax.training import step as step_lib
+from sora_jax.training import stage as stage_lib
 from sora_jax.types import PyTree, Source, State
 from sora_jax.utils import files, logs, sections, tree
 
 STAGES = ("autoencoder", "dit", "sample")
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-  """One trainable stage, ready to make or restore its state.
-
-  Attributes:
-    name: "autoencoder" or "dit".
-    section: its part of the config.
-    step: jitted train step.
-    make: makes a fresh state on the devices from (rng, batch, frozen).
-    abstract: the state as ShapeDtypeStructs with shardings.
-  """
-
-  name: str
-  section: ConfigDict
-  step: Any
-  make: Any
-  abstract: State
 
 
 class Run:
@@ -74,9 +54,10 @@ class Run:
     # Every name and option is looked up now, before anything is made.
     build.everything(config)
     self.codec = build.autoencoder(config)
-    self.diffusion = build.diffusion(config)
     self.mesh = mesh_lib.make(config.mesh)
     self.rules = rules_lib.pick(config.strategy, self.mesh.axis_names)
+    self.placement = Placement(self.mesh, self.rules)
+    self.diffusion = build.diffusion(config, self.placement)
     self.rows = mesh_lib.rows(self.mesh)
     mesh_lib.check_rows(
       config.autoencoder.batch, self.mesh, "autoencoder.batch"
@@ -104,23 +85,19 @@ class Run:
 
   def stage(
     self, name: str, batch: PyTree, frozen: PyTree, epoch: int | None
-  ) -> Stage:
+  ) -> stage_lib.Stage:
     """A stage for batches like `batch`; nothing is computed yet."""
-    section = getattr(self.config, name)
+    section = self.config[name]
     objective = self.codec if name == "autoencoder" else self.diffusion
-    optimizers = build.optimizers(section, objective.losses, epoch)
-    initial = functools.partial(step_lib.initial, objective, optimizers)
-    key = jax.random.PRNGKey(self.config.seed)
-    make, abstract = state_lib.create(
-      initial, (key, batch, frozen), self.mesh, self.rules
+    return stage_lib.make(
+      objective,
+      build.optimizers(section, objective.losses, epoch),
+      section.ema,
+      self.config.seed,
+      batch,
+      frozen,
+      self.placement,
     )
-    placed = jax.tree.map(lambda x: x.sharding, abstract)
-    step = jax.jit(
-      step_lib.make(objective, optimizers, section.ema),
-      donate_argnums=0,
-      out_shardings=(placed, None),
-    )
-    return Stage(name, section, step, make, abstract)
 
   def checkpointer(self, name: str) -> checkpoint.Checkpointer:
     """Of a stage; for the one process that trains it."""
@@ -175,9 +152,9 @@ class Run:
         sharding=self.rows,
         checkpointer=saved,
         writer=self.writer,
-        schedule=build.schedule(stage.section),
+        schedule=build.schedule(self.config[name]),
         steps_per_epoch=epoch,
-        evaluators=build.evaluators(stage.section, context),
+        evaluators=build.evaluators(self.config[name], context),
         clips=clips,
         finish=finish,
       ).run(state, **meta)

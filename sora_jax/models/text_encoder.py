@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from sora_jax.models import layers
 from sora_jax.types import Array
+from sora_jax.utils import axes
 
 
 class TextBlock(nn.Module):
@@ -21,6 +22,7 @@ class TextBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, place: layers.Place) -> Array:
+    x = axes.constrain(x, "rows", "length", None)
     attend = layers.Attention(
       self.heads, self.attention, self.dtype, name="attention"
     )
@@ -60,7 +62,9 @@ class TextEncoder(nn.Module):
       ),
       (self.vocab_size, self.width),
     )
+    table = axes.gathered(table, ("vocab", "embed"))
     x = jnp.take(table, ids, axis=0).astype(self.dtype)  # [R, S, D]
+    x = axes.constrain(x, "rows", None, None)
     place = layers.place(
       positions, segments, self.width, self.heads, self.rope_base
     )
@@ -72,4 +76,5 @@ class TextEncoder(nn.Module):
         self.dtype,
         name=f"block_{i}",
       )(x, place)
+    x = axes.constrain(x, "rows", None, None)
     return layers.RMSNorm("embed", name="norm")(x)

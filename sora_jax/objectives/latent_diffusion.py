@@ -19,6 +19,7 @@ from sora_jax.diffusion import levels as levels_lib
 from sora_jax.diffusion import process as process_lib
 from sora_jax.models.dit import DiT
 from sora_jax.types import Array, Batch, Mean, Metrics, Packed, PyTree, Stream
+from sora_jax.utils import axes
 
 
 def stream_of(batch: Batch, name: str, level: Array | None = None) -> Stream:
@@ -65,6 +66,7 @@ class LatentDiffusion:
     text_dropout: share of clips trained without their caption.
     clips: M, most clips in a row.
     frames: F, most latent frames of a clip, in patches.
+    placement: of what the transformer computes, or None.
   """
 
   model: DiT
@@ -76,6 +78,7 @@ class LatentDiffusion:
   text_dropout: float
   clips: int
   frames: int
+  placement: axes.Placement | None = None
 
   @property
   def losses(self):
@@ -147,7 +150,7 @@ class LatentDiffusion:
     x0, at = video.tokens.astype(jnp.float32), time[..., None]
     xt = self.process.corrupt(x0, noise, at)
     packed = Packed({"video": video.replace(tokens=xt), "text": text}, levels)
-    prediction = self.model.apply({"params": params["dit"]}, packed)
+    prediction = self._predict(params, packed)
     target = self.process.target_of(x0, noise, at)
     square = jnp.square(prediction - target).mean(axis=-1)  # [R, L]
 
@@ -157,6 +160,10 @@ class LatentDiffusion:
     factor = jnp.square(sigma / jnp.where(det == 0, 1, det))
     noisy = (video.segments > 0) & (video.level > 0)
     return square * factor, jnp.where(noisy, self.weight(alpha, sigma), 0.0)
+
+  def _predict(self, params: PyTree, packed: Packed) -> Array:
+    with axes.placed(self.placement):
+      return self.model.apply({"params": params["dit"]}, packed)
 
   def loss_at(
     self, params: PyTree, batch: Batch, time: Array, rng: Array
@@ -180,7 +187,7 @@ class LatentDiffusion:
 
     def denoise(xt, levels):
       packed = Packed({"video": video.replace(tokens=xt), "text": text}, levels)
-      prediction = self.model.apply({"params": params["dit"]}, packed)
+      prediction = self._predict(params, packed)
       return self.process.solve(prediction, xt, self.spread(video, levels))
 
     return denoise

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-BATCH = ("data", "fsdp")  # the axes over which rows of a batch are spread
+from sora_jax.sharding.rules import BATCH
 
 
 def make(axes: Mapping[str, int]) -> Mesh:

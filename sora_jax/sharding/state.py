@@ -13,7 +13,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sora_jax.types import PyTree
 
 
-def _fits(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh):
+def fitting(
+  spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh
+) -> PartitionSpec:
   """The spec without the axes that do not divide their dimension."""
 
   def keep(axis, size):
@@ -35,7 +37,7 @@ def shardings(abstract: PyTree, mesh: Mesh, rules) -> PyTree:
   def place(sharding, tree):
     # A tree, because optimizers mask what is not theirs by an empty one.
     return jax.tree.map(
-      lambda x: NamedSharding(mesh, _fits(sharding.spec, x.shape, mesh)), tree
+      lambda x: NamedSharding(mesh, fitting(sharding.spec, x.shape, mesh)), tree
     )
 
   return jax.tree.map(place, sharded, nn.meta.unbox(abstract))

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -18,18 +19,25 @@ from sora_jax.types import Clip
 from sora_jax.utils import tree
 
 HERE = pathlib.Path(__file__)
-MESHES = (
-  {"data": 8, "fsdp": 1},
-  {"data": 1, "fsdp": 8},
-  {"data": 2, "fsdp": 4},
-)
 STAGES = ("autoencoder", "dit")
-STEPS = 3
+STEPS = 20
+# The meshes of eight devices on which each strategy trains.
+MESHES = {
+  "replicated": [{"data": 8}],
+  "fsdp": [{"data": 1, "fsdp": 8}, {"data": 2, "fsdp": 4}],
+  "tensor": [{"data": 4, "tensor": 2}],
+  "sequence": [{"data": 4, "sequence": 2}],
+  "fsdp_tensor": [{"data": 1, "fsdp": 4, "tensor": 2}],
+  "fsdp_sequence": [{"data": 2, "fsdp": 2, "sequence": 2}],
+  "fsdp_tensor_sequence": [{"fsdp": 2, "tensor": 2, "sequence": 2}],
+}
+JUDGED = ("fsdp", {"data": 2, "fsdp": 4}), ("fsdp_sequence", None)
 COMBINATIONS = [
   (stage, strategy, mesh)
+  for strategy, meshes in MESHES.items()
+  for mesh in meshes
   for stage in STAGES
-  for strategy in STRATEGIES
-  for mesh in MESHES
+  if stage == "dit" or "sequence" not in strategy  # it has no such axis
 ]
 
 
@@ -85,6 +93,7 @@ def train(config, stage_name, judged):
   state, losses = stage.make(), []
   for _ in range(STEPS):
     state, metrics = stage.step(state, loop.put(batch, run.rows))
+    jax.block_until_ready(state)  # steps side by side would need more threads
     losses.append(float(metrics["loss"].compute()))
   params = dict(tree.named(jax.device_get(state.params)))
   placed = all(
@@ -126,14 +135,38 @@ def _opt(state):
   return jax.tree.leaves((state.params, state.ema, state.opt))
 
 
-def changes(strategy, mesh):
+def config_of(tiny, strategy, mesh):
   """A principal start would rest on eigenvectors, whose signs are free."""
-  sizes = {f"mesh.{axis}": size for axis, size in mesh.items()}
-  return {
-    "strategy": strategy,
-    "autoencoder.objective.start": "random",
-    **sizes,
-  }
+  config = tiny(
+    {
+      "strategy": strategy,
+      "autoencoder.objective.start": "random",
+      "dit.model.heads": 4,
+      "dit.model.text.heads": 4,
+    }
+  )
+  with config.unlocked():
+    config.mesh = mesh
+  return config
+
+
+def collectives(run):
+  """Kinds and result shapes of what the transformer's step exchanges."""
+  batch, _ = run.abstract_inputs("dit")
+  stage = run.stage("dit", batch, {}, epoch=1)
+  text = stage.step.lower(stage.abstract, batch).compile().as_text()
+  kinds = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+  found = re.findall(rf"= (.*) ({kinds})(?:-start)?\(", text)
+  return [
+    (
+      kind,
+      [
+        [int(n) for n in re.findall(r"\d+", shape)]
+        for shape in re.findall(r"\[([\d,]*)\]", result)
+      ],
+    )
+    for result, kind in found
+  ]
 
 
 def main(folder):
@@ -142,9 +175,13 @@ def main(folder):
 
   assert jax.device_count() == 8
   for i, (stage, strategy, mesh) in enumerate(COMBINATIONS):
-    facts, params = train(
-      conftest.tiny(changes(strategy, mesh)), stage, judged=mesh == MESHES[-1]
-    )
+    config = config_of(conftest.tiny, strategy, mesh)
+    judged = (strategy, mesh) in JUDGED or (strategy, None) in JUDGED
+    if stage == "dit":
+      run = Run(config, pathlib.Path("unused"))
+      text = json.dumps(collectives(run))
+      (folder / f"{strategy}.exchanged.json").write_text(text)
+    facts, params = train(config, stage, judged)
     np.savez(folder / f"{i}.npz", **params)
     (folder / f"{i}.json").write_text(json.dumps(facts))
 
@@ -158,20 +195,27 @@ def eight(tmp_path_factory):
     "import pathlib, sys; sys.path[:0] = sys.argv[1:3];"
     "import sharding_test as t; t.main(pathlib.Path(sys.argv[3]))"
   )
+  flags = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {count}"}
+  # Devices wait for each other in threads: with one each they can run out.
+  flags["NPROC"] = "64"
   done = subprocess.run(
     [sys.executable, "-c", code, HERE.parent, HERE.parents[1], folder],
-    env={**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {count}"},
+    env=os.environ | flags,
     capture_output=True,
     text=True,
   )
   assert done.returncode == 0, done.stderr
-  return {
+  found = {
     i: (
       json.loads((folder / f"{i}.json").read_text()),
       dict(np.load(folder / f"{i}.npz")),
     )
     for i in range(len(COMBINATIONS))
   }
+  for strategy in MESHES:
+    text = (folder / f"{strategy}.exchanged.json").read_text()
+    found[strategy] = json.loads(text)
+  return found
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +228,7 @@ def one(tiny):
     patch.setattr(build, "optimizers", build.optimizers)  # `train` sets it
     mesh = {"data": 1, "fsdp": 1}
     return {
-      s: train(tiny(changes("fsdp", mesh)), s, judged=True) for s in STAGES
+      s: train(config_of(tiny, "fsdp", mesh), s, judged=True) for s in STAGES
     }
 
 
@@ -206,24 +250,73 @@ def test_eight_devices_learn_what_one_does(eight, one, index, tiny, tmp_path):
   if "judged" in facts:
     assert facts["judged"] == pytest.approx(wanted["judged"], rel=1e-3)
   assert facts["placed"]
-  ways = mesh["fsdp"] if strategy == "fsdp" else 1
-  run = Run(tiny(), tmp_path)
+  run = Run(config_of(tiny, "fsdp", {"data": 1, "fsdp": 1}), tmp_path)
   # Parameters, their average, and the momentum.
-  assert facts["local"] == 3 * bytes_by_hand(run, stage, ways)
-  assert facts["whole"] == 3 * bytes_by_hand(run, stage, 1)
+  assert facts["local"] == 3 * bytes_by_hand(run, stage, strategy, mesh)
+  assert facts["whole"] == 3 * bytes_by_hand(run, stage, "replicated", mesh)
 
 
-def bytes_by_hand(run, stage, ways):
-  """Of one device: weights with an "embed" axis that divides are cut."""
+CUT = {"embed": "fsdp", "mlp": "tensor", "heads": "tensor", "vocab": "tensor"}
+
+
+def bytes_by_hand(run, stage, strategy, mesh):
+  """Of one device: weights with axes that the strategy's name says are cut."""
   objective = run.codec if stage == "autoencoder" else run.diffusion
   batch, _ = run.abstract_inputs(stage)
   boxed = jax.eval_shape(objective.init, jax.random.PRNGKey(0), batch)
   total = 0
   for box in jax.tree.leaves(boxed, is_leaf=lambda x: hasattr(x, "names")):
-    sizes = dict(zip(box.names, box.value.shape))
-    cut = ways if sizes.get("embed", 1) % ways == 0 else 1
+    cut = 1
+    for axis, size in zip(box.names, box.value.shape):
+      over = CUT.get(axis, "none")
+      ways = mesh[over] if over in strategy.split("_") else 1
+      cut *= ways if size % ways == 0 else 1
     total += box.value.size * box.value.dtype.itemsize // cut
   return total
+
+
+# What a strategy may exchange, and what it must. On the CPU a scattered sum is
+# an "all-reduce" of which each device keeps its share.
+EXCHANGES = {
+  "replicated": {"all-reduce"},
+  "fsdp": {"all-reduce", "all-gather"},
+  "tensor": {"all-reduce"},
+  "sequence": {"all-reduce", "all-gather", "all-to-all"},
+  "fsdp_tensor": {"all-reduce", "all-gather"},
+  "fsdp_sequence": {"all-reduce", "all-gather", "all-to-all"},
+  "fsdp_tensor_sequence": {"all-reduce", "all-gather", "all-to-all"},
+}
+
+
+@pytest.mark.parametrize("strategy", MESHES)
+def test_the_step_exchanges_what_its_strategy_says(eight, strategy):
+  assert {kind for kind, _ in eight[strategy]} == EXCHANGES[strategy]
+
+
+def test_fsdp_gathers_weights_and_nothing_else(eight, tiny, tmp_path):
+  """Gathered activations would be the sign of a strategy gone wrong."""
+  run = Run(config_of(tiny, "fsdp", {"data": 1, "fsdp": 1}), tmp_path)
+  batch, _ = run.abstract_inputs("dit")
+  boxed = jax.eval_shape(run.diffusion.init, jax.random.PRNGKey(0), batch)
+  weights = set()
+  for box in jax.tree.leaves(boxed, is_leaf=lambda x: hasattr(x, "names")):
+    layers = box.names[0] == "layers"
+    weights.add(tuple(sorted(box.value.shape[layers:])))
+  gathered = {
+    tuple(sorted(n for n in shape if n > 1))
+    for kind, shapes in eight["fsdp"]
+    for shape in shapes
+    if kind == "all-gather"
+  }
+  assert gathered <= weights
+
+
+def test_tokens_and_heads_change_places_twice_an_attention(eight):
+  """Of the blocks and of the text encoder, forwards and backwards."""
+  count = sum(kind == "all-to-all" for kind, _ in eight["sequence"])
+  modules, places, directions = 2, 2, 2
+  again = 2  # remat's backward pass computes the blocks' attention anew
+  assert count == modules * places * directions + again, eight["sequence"]
 
 
 # On shapes alone: sizes and devices that no test machine has ------------------
@@ -251,7 +344,7 @@ def test_fsdp_cuts_the_full_size_model(ways, tmp_path):
   initial = functools.partial(step_lib.initial, run.diffusion, optimizers)
   mesh = abstract_mesh(data=1, fsdp=ways)
   local = {}
-  for strategy in STRATEGIES:
+  for strategy in ("replicated", "fsdp"):
     _, abstract = state_lib.create(
       initial,
       (jax.random.PRNGKey(0), batch, {}),
@@ -264,9 +357,10 @@ def test_fsdp_cuts_the_full_size_model(ways, tmp_path):
   assert local["fsdp"] < local["replicated"] * (1 / ways + 0.01)
 
 
-def test_every_strategy_covers_every_axis():
+def test_every_strategy_covers_every_axis_and_trains_here():
   for table in STRATEGIES.values():
     assert set(table) == set(rules.AXES)
+  assert set(MESHES) == set(STRATEGIES)
 
 
 # Mistakes ---------------------------------------------------------------------
