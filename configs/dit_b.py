@@ -106,6 +106,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     "model": {
       **common.SIZES["B"],
       "attention": "full",
+      "modulation": "block",  # or "single": one for all blocks
       "rope_base": 100.0,
       "remat": "dots",  # 6 GiB in all with these rows; "none" takes 16
       "scan": True,
@@ -175,4 +176,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     "formats": ("mp4",),
   }
   c.evaluation = {"split": "test", "clips": 64}
+
+  # What --mode=dryrun reckons with: "here", which it measures, or a row of
+  # DEVICES in sora_jax/estimate.py; and what one of these costs an hour.
+  c.cost = {"device": "here", "price": 0.0}
   return common.finish(c, arg)

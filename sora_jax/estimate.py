@@ -3,31 +3,194 @@
 FLOPs are counted by walking the traced program: two per multiply-add of every
 matmul and convolution, loops times their length. XLA's own cost analysis counts
 the body of a loop once, so it cannot be used under nn.scan.
+
+Time is a roofline (Williams et al. 2009): a matmul takes as long as its FLOPs
+or its bytes, whichever is more, and everything else as long as what it writes,
+of which compilers keep most in registers. It is what a device could do; how
+devices exchange what they share is not counted.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from sora_jax.types import PyTree
 from sora_jax.utils import tree
 
+GIB = 1 << 30
+# Share of what is neither matmul nor convolution that reaches memory: loops
+# are fused. Fitted once, on training steps on two cores.
+UNFUSED = 0.5
+FREE = ("reshape", "squeeze", "broadcast_in_dim", "sharding_constraint")
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+  """What a device can do at most.
+
+  Attributes:
+    flops: per second, by number format of a matmul's inputs.
+    bandwidth: bytes per second of its memory.
+    memory: bytes.
+    convolutions: share of the FLOPs that convolutions reach.
+  """
+
+  flops: dict[str, float]
+  bandwidth: float
+  memory: float
+  convolutions: float = 1.0
+
+
+def _accelerator(half: float, single: float, bandwidth: float, memory: int):
+  """In TFLOP/s of bfloat16 and float32, TB/s and GB, as data sheets say."""
+  flops = {"bfloat16": half * 1e12, "float32": single * 1e12}
+  return Device(flops, bandwidth * 1e12, memory * 1e9)
+
+
+# Dense matmuls. In float32 GPUs round inputs to TF32, and TPUs to bfloat16, as
+# JAX does by default.
+DEVICES: dict[str, Device] = {
+  "a100": _accelerator(312, 156, 2.04, 80),
+  "h100": _accelerator(989, 495, 3.35, 80),
+  "h200": _accelerator(989, 495, 4.8, 141),
+  "tpu_v4": _accelerator(275, 275, 1.23, 32),
+  "tpu_v5e": _accelerator(197, 197, 0.82, 16),
+  "tpu_v5p": _accelerator(459, 459, 2.77, 95),
+  "tpu_v6e": _accelerator(918, 918, 1.64, 32),
+}
+
+
+# Part of what JAX calls them, the longer first.
+KINDS = {
+  "tpu v6 lite": "tpu_v6e",
+  "tpu v5 lite": "tpu_v5e",
+  "tpu v5": "tpu_v5p",
+  "tpu v4": "tpu_v4",
+  "h200": "h200",
+  "h100": "h100",
+  "a100": "a100",
+}
+
+
+def _best(fn: Callable[..., Any], *args: Any) -> float:
+  """Seconds of the fastest of a few calls."""
+  run, taken = jax.jit(fn), []
+  jax.block_until_ready(run(*args))
+  for _ in range(7):
+    start = time.perf_counter()
+    jax.block_until_ready(run(*args))
+    taken.append(time.perf_counter() - start)
+  return min(taken)
+
+
+@functools.cache
+def _matmul_rate(dtype: str) -> float:
+  rows, inner, columns = 2048, 512, 2048
+  a, b = jnp.ones((rows, inner), dtype), jnp.ones((inner, columns), dtype)
+  return 2 * rows * inner * columns / _best(jnp.matmul, a, b)
+
+
+def _bandwidth(size: int) -> float:
+  """Bytes a second, of arrays of so many."""
+  x = jnp.ones(size // 4, jnp.float32)
+  return 2 * x.nbytes / _best(lambda x: 1.5 * x + 1, x)
+
+
+def _convolution_rate() -> float:
+  images, kernel = jnp.ones((64, 16, 16, 128)), jnp.ones((3, 3, 128, 128))
+
+  def convolve(x, k):
+    return jax.lax.conv_general_dilated(
+      x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+  count = flops(convolve, images, kernel)
+  return count / _best(convolve, images, kernel)
+
+
+def here() -> Device:
+  """This machine's first device, measured in a few seconds."""
+  stats = jax.devices()[0].memory_stats() or {}
+  rates = {dtype: _matmul_rate(dtype) for dtype in ("bfloat16", "float32")}
+  return Device(
+    flops=rates,
+    bandwidth=_bandwidth(64 << 20),
+    memory=stats.get("bytes_limit", math.inf),
+    convolutions=_convolution_rate() / rates["float32"],
+  )
+
+
+def peak(dtype: str) -> float:
+  """Matmul FLOPs a second of all devices: of the table, or measured."""
+  kind = jax.devices()[0].device_kind.lower()
+  found = [name for words, name in KINDS.items() if words in kind]
+  one = DEVICES[found[0]].flops[dtype] if found else _matmul_rate(dtype)
+  if jax.default_backend() == "cpu":
+    return one  # simulated devices share it
+  return one * jax.device_count()
+
+
+def device(name: str) -> Device:
+  """A row of DEVICES, or "here", which is measured."""
+  return here() if name == "here" else DEVICES[name]
+
 
 def flops(fn: Callable[..., Any], *args: Any) -> int:
   """Matmul and convolution FLOPs of fn(*args); args may be abstract."""
-  return _count(jax.make_jaxpr(fn)(*args).jaxpr)
+  return _sum(jax.make_jaxpr(fn)(*args).jaxpr, _flops)
 
 
-def _count(jaxpr) -> int:
-  return sum(_cost(eqn) for eqn in jaxpr.eqns)
+def seconds(device: Device, fn: Callable[..., Any], *args: Any) -> float:
+  """How long fn(*args) takes at least on a device; args may be abstract."""
+
+  def cost(eqn) -> float:
+    name, outputs = eqn.primitive.name, sum(map(_bytes, eqn.outvars))
+    if name in FREE:
+      return 0.0
+    count = _flops(eqn)
+    if not count:
+      return UNFUSED * outputs / device.bandwidth
+    kind = eqn.invars[0].aval.dtype.name
+    peak = device.flops.get(kind, device.flops["float32"])
+    if name != "dot_general":
+      peak *= device.convolutions
+    moved = outputs + sum(map(_bytes, eqn.invars))
+    return max(count / peak, moved / device.bandwidth)
+
+  return _sum(jax.make_jaxpr(fn)(*args).jaxpr, cost)
 
 
-def _cost(eqn) -> int:
+def _bytes(var) -> int:
+  aval = var.aval
+  size = getattr(aval, "size", 0)
+  return size * getattr(getattr(aval, "dtype", None), "itemsize", 4)
+
+
+def _sum(jaxpr, cost: Callable[[Any], float]) -> Any:
+  """The cost of every primitive, loops times their length."""
+  total = 0
+  for eqn in jaxpr.eqns:
+    inside = [_sum(j, cost) for j in _jaxprs(eqn.params)]
+    if not inside:
+      total += cost(eqn)
+    elif eqn.primitive.name == "scan":
+      total += eqn.params["length"] * sum(inside)
+    elif eqn.primitive.name == "cond":
+      total += max(inside)
+    else:
+      total += sum(inside)
+  return total
+
+
+def _flops(eqn) -> int:
   kind = eqn.primitive.name
   if kind == "dot_general":
     (contract, _), _ = eqn.params["dimension_numbers"]
@@ -39,12 +202,7 @@ def _cost(eqn) -> int:
     out = eqn.params["dimension_numbers"].rhs_spec[0]  # output channels
     inner = math.prod(n for i, n in enumerate(kernel) if i != out)
     return 2 * math.prod(eqn.outvars[0].aval.shape) * inner
-  inside = [_count(j) for j in _jaxprs(eqn.params)]
-  if kind == "scan":
-    return eqn.params["length"] * sum(inside)
-  if kind == "cond":
-    return max(inside, default=0)
-  return sum(inside)
+  return 0
 
 
 def _jaxprs(params):

@@ -16,7 +16,7 @@ from ml_collections import config_flags
 
 from sora_jax.modes import MODES
 from sora_jax.run import Run
-from sora_jax.utils import logs
+from sora_jax.utils import cache, logs
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file, e.g. configs/dit_b.py or configs/dit_b.py:tiny."
@@ -54,6 +54,7 @@ def main(argv: list[str]) -> None:
   logging.set_verbosity(logging.WARNING)
   if _DEVICES.value:
     _pretend(_DEVICES.value)
+  cache.keep_compiled()
   workdir = _workdir()
   logs.say(f"workdir: {workdir}")
   MODES[_MODE.value](Run(_CONFIG.value, workdir))

@@ -8,15 +8,17 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from sora_jax import build, estimate
 from sora_jax.evaluators.context import first_of_each
 from sora_jax.models.autoencoder import latent_size
+from sora_jax.packing import patchify
 from sora_jax.run import Run
 from sora_jax.sampling.pipeline import Request
 from sora_jax.sampling.tasks import KEPT
-from sora_jax.training import loop
+from sora_jax.training import loop, when
 from sora_jax.types import Clip
 from sora_jax.utils import files, logs, media, sections
 
@@ -135,23 +137,86 @@ def _given(run: Run, path: Path) -> np.ndarray:
 
 
 def dryrun(run: Run) -> None:
-  """Parameters, FLOPs and bytes of every stage; no model is allocated."""
-  for name in [s for s in run.config.stages if s != "sample"]:
-    batch, frozen = run.abstract_inputs(name)
-    stage = run.stage(name, batch, frozen, epoch=1)
-    found = estimate.estimate(stage.step, stage.abstract, batch, compile=True)
-    total = sum(found.parameters.values())
-    rows = [
-      {"module": module, "parameters": f"{count:,}", "share": count / total}
-      for module, count in found.parameters.items()
-    ]
-    logs.say(f"\n{name}: {total:,} parameters\n{logs.table(rows)}")
-    gib = 1 << 30
-    logs.say(
-      f"{name}: {found.flops / 1e9:,.1f} GFLOPs per step; per device "
-      f"{found.state_bytes / gib:.3f} GiB of state and "
-      f"{found.temporary_bytes / gib:.3f} GiB of temporaries"
-    )
+  """What every stage will cost; no model is allocated."""
+  device = estimate.device(run.config.cost.device)
+  for name in run.config.stages:
+    if name == "sample":
+      logs.say("\nsample\n" + logs.table(_sampling_costs(run, device)))
+    else:
+      parameters, costs = _training_costs(run, name, device)
+      logs.say(f"\n{name}\n{logs.table(parameters)}\n\n{logs.table(costs)}")
+  logs.say(
+    f"\ndevices: {jax.device_count()} of {run.config.cost.device!r}; times are "
+    "rooflines, the least that they can take"
+  )
+
+
+Rows = list[dict[str, object]]
+
+
+def _training_costs(
+  run: Run, name: str, device: estimate.Device
+) -> tuple[Rows, Rows]:
+  """Parameters by module, and what a stage takes."""
+  batch, frozen = run.abstract_inputs(name)
+  stage = run.stage(name, batch, frozen, epoch=1)
+  found = estimate.estimate(stage.step, stage.abstract, batch, compile=True)
+  total, gib = sum(found.parameters.values()), estimate.GIB
+  parameters: Rows = [
+    {"module": module, "parameters": f"{count:,}", "share": count / total}
+    for module, count in found.parameters.items()
+  ]
+  count = jax.device_count()
+  seconds = estimate.seconds(device, stage.step, stage.abstract, batch) / count
+  flops = run.model_flops(name, batch, frozen)
+  costs = {
+    "parameters": f"{total:,}",
+    "model GFLOPs per step": f"{flops / 1e9:,.1f}",
+    "GFLOPs per step with recomputation": f"{found.flops / 1e9:,.1f}",
+    "GiB of state per device": f"{found.state_bytes / gib:.3f}",
+    "GiB of temporaries per device": f"{found.temporary_bytes / gib:.3f}",
+    "GiB that a device has": f"{device.memory / gib:.1f}",
+    "seconds per step": f"{seconds:.4g}",
+  }
+  if name == "dit":
+    rows = run.config.dit.rows
+    costs["video tokens per step"] = f"{rows.rows * rows.length:,}"
+  steps = when.steps_of(run.config[name].schedule.until)
+  if steps is not None:
+    costs |= _price(run, steps * seconds)
+  return parameters, [{"cost": k, name: v} for k, v in costs.items()]
+
+
+def _price(run: Run, seconds: float) -> dict[str, str]:
+  hours = seconds / 3600
+  money = hours * jax.device_count() * run.config.cost.price
+  return {"hours": f"{hours:.4g}", "money": f"{money:,.2f}"}
+
+
+def _sampling_costs(run: Run, device: estimate.Device) -> Rows:
+  """Denoising clips of the config's size, as many as a call takes."""
+  config = run.config.sample
+  pipeline = build.pipeline(run.config, run.diffusion, run.codec, None)
+  batch, frozen = run.abstract_inputs("dit")
+  params = run.stage("dit", batch, frozen, epoch=1).abstract.ema
+  shapes = pipeline.abstract()
+  model = run.config.autoencoder.model
+  size = latent_size(config.size, model.compression)
+  tokens = int(np.prod(patchify.grid((*size, 1), run.config.dit.patch)))
+  clips = min(pipeline.length // tokens, pipeline.clips) * pipeline.rows
+  if not clips:
+    return [{"cost": "sample.size does not fit a row", "sample": ""}]
+  seconds = estimate.seconds(device, pipeline.sample, params, shapes)
+  each = seconds / jax.device_count() / clips
+  long = config.size[0] / config.fps
+  costs = {
+    "tokens of a clip": f"{tokens:,}",
+    "clips at once": f"{clips}",
+    "seconds per clip": f"{each:.4g}",
+    "seconds per second of video": f"{each / long:.4g}",
+    "money per second of video": f"{_price(run, each / long)['money']}",
+  }
+  return [{"cost": k, "sample": v} for k, v in costs.items()]
 
 
 MODES = {

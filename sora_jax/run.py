@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sora_jax import build, check
+from sora_jax import build, check, estimate
 from sora_jax.data import latents as cache
 from sora_jax.data import loader, tokenizer
 from sora_jax.evaluators.context import Context
@@ -99,6 +99,27 @@ class Run:
       self.placement,
     )
 
+  def model_flops(self, name: str, batch: PyTree, frozen: PyTree) -> int:
+    """FLOPs of a step over all devices, without what remat computes again.
+
+    Attention is counted over whole rows, as if each held one clip.
+    """
+    if name == "autoencoder":
+      stage = self.stage(name, batch, frozen, epoch=1)
+      return estimate.flops(stage.step, stage.abstract, batch)
+    plain = ConfigDict(self.config.to_dict())
+    plain.dit.model.update(remat="none", attention="full")
+    stage = stage_lib.make(
+      build.diffusion(plain),
+      build.optimizers(plain.dit, self.diffusion.losses, 1),
+      plain.dit.ema,
+      plain.seed,
+      batch,
+      frozen,
+      self.placement,
+    )
+    return estimate.flops(stage.step, stage.abstract, batch)
+
   def checkpointer(self, name: str) -> checkpoint.Checkpointer:
     """Of a stage; for the one process that trains it."""
     return checkpoint.Checkpointer(
@@ -157,6 +178,8 @@ class Run:
         evaluators=build.evaluators(self.config[name], context),
         clips=clips,
         finish=finish,
+        flops=self.model_flops(name, first, frozen),
+        peak=estimate.peak(self.config[name].model.dtype),
       ).run(state, **meta)
       return found
 

@@ -239,9 +239,10 @@ def test_dryrun_allocates_and_writes_nothing(tiny, tmp_path, capsys):
   assert sum(x.size for x in after) < 1000
   assert not folder.exists()
   said = capsys.readouterr().out
-  for name in ("autoencoder", "dit"):
-    assert f"{name}: " in said
+  for name in ("autoencoder", "dit", "sample"):
+    assert f"\n{name}\n" in said
   assert "GFLOPs per step" in said
+  assert "hours" in said and "seconds per second of video" in said
 
 
 @pytest.mark.parametrize("mode", ["sample", "eval"])

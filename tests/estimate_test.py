@@ -116,6 +116,7 @@ def dit(**changes):
     heads=HEADS,
     mlp=MLP,
     attention="full",
+    modulation="block",
     rope_base=100.0,
     remat="none",
     scan=True,
@@ -165,9 +166,7 @@ def test_one_block_by_hand(scan):
   weights = WIDTH * (3 * WIDTH + WIDTH + 2 * MLP)  # qkv, out, up, down
   attention = 2 * (2 * ROWS * (LENGTH + WORDS) ** 2 * WIDTH)
   modulation = WIDTH * 6 * WIDTH
-  # A token looks its modulation up among those of its row's levels.
-  lookup = tokens * LEVELS * 6 * WIDTH
-  wanted = weights * tokens + modulation * levels + lookup
+  wanted = weights * tokens + modulation * levels
   assert block == 2 * wanted + attention
 
 
@@ -215,3 +214,62 @@ def test_the_estimate_of_a_stage(tiny, tmp_path, stage):
     "state_bytes",
     "temporary_bytes",
   }
+
+
+# Time -------------------------------------------------------------------------
+
+SLOW = estimate.Device({"float32": 1e6, "bfloat16": 2e6}, 1e5, 1e9)
+
+
+def test_a_matmul_takes_its_flops_or_its_bytes():
+  """By hand; a roofline has two sides."""
+  large = estimate.seconds(SLOW, matmul, shape(300, 300), shape(300, 300))
+  assert large == pytest.approx(2 * 300**3 / 1e6)
+  thin = estimate.seconds(SLOW, matmul, shape(300, 1), shape(1, 300))
+  assert thin == pytest.approx(4 * (300 + 300 + 300 * 300) / 1e5)
+  half = [shape(300, 300, dtype=jnp.bfloat16)] * 2
+  assert estimate.seconds(SLOW, matmul, *half) == pytest.approx(large / 2)
+
+
+def test_loops_take_as_long_as_their_turns():
+  one = estimate.seconds(SLOW, matmul, shape(A, B), shape(B, B))
+  six = estimate.seconds(SLOW, scanned, shape(A, B), shape(6, B, B))
+  assert six == pytest.approx(6 * one)
+
+
+def test_this_machine_is_measured():
+  device = estimate.device("here")
+  assert set(device.flops) == {"float32", "bfloat16"}
+  for rate in (*device.flops.values(), device.bandwidth):
+    assert 1e7 < rate < 1e16
+  assert estimate.peak("float32") == device.flops["float32"]
+
+
+@pytest.mark.parametrize(
+  "kind, wanted",
+  [("NVIDIA H100 80GB HBM3", 989e12), ("TPU v5 lite", 197e12)],
+)
+def test_known_devices_are_found_by_their_name(monkeypatch, kind, wanted):
+  class Known:
+    device_kind = kind
+
+  monkeypatch.setattr(jax, "devices", lambda: [Known()])
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  monkeypatch.setattr(jax, "device_count", lambda: 4)
+  assert estimate.peak("bfloat16") == 4 * wanted
+
+
+def test_model_flops_do_not_count_twice(tiny, tmp_path):
+  """Whatever is computed again, and however attention is."""
+  found = set()
+  for remat, attention in (("none", "full"), ("full", "blocks")):
+    changes = {"dit.model.remat": remat, "dit.model.attention": attention}
+    run = Run(tiny(changes), tmp_path)
+    batch, _ = run.abstract_inputs("dit")
+    found.add(run.model_flops("dit", batch, {}))
+  assert len(found) == 1
+
+
+def test_unknown_devices_list_the_valid_ones(tiny, tmp_path):
+  with pytest.raises(ValueError, match=r"cost.device='b200' .*'a100'.*tpu_v4"):
+    Run(tiny({"cost.device": "b200"}), tmp_path)

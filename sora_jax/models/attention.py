@@ -21,7 +21,7 @@ from sora_jax.models import block_attention
 from sora_jax.models.block_attention import NEGATIVE, Mask, Where
 from sora_jax.types import Array
 
-BLOCK = 64  # tokens; on two cores 64 was faster than 32, 128 and 256
+BLOCK = 48  # tokens; on two cores faster than 32, 64, 96 and 128
 WINDOW = (2, 4, 4)  # patches that "window" looks away in (t, h, w)
 TILE = 128  # tokens of the kernels' blocks
 
@@ -32,13 +32,20 @@ def same_segment(segments: Array) -> Array:
 
 
 def full(q, k, v, segments, positions):
-  """All heads and all pairs at once: the plain definition."""
+  """All heads and all pairs at once: the plain definition.
+
+  Heads come first and the sum of the weights divides last: on two cores 1.5
+  times as fast, forwards, as the softmax of einsums over [R, L, N, K].
+  """
   del positions
-  scale = q.shape[-1] ** -0.5
-  score = jnp.einsum("rink,rjnk->rnij", q * scale, k).astype(jnp.float32)
+  q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
+  score = jnp.einsum("rnik,rnjk->rnij", q, k).astype(jnp.float32)
   score = jnp.where(same_segment(segments)[:, None], score, NEGATIVE)
-  weight = jax.nn.softmax(score, axis=-1).astype(v.dtype)
-  return jnp.einsum("rnij,rjnk->rink", weight, v)
+  top = jax.lax.stop_gradient(score.max(axis=-1, keepdims=True))
+  weight = jnp.exp(score - top)
+  total = weight.sum(axis=-1)[..., None]
+  out = jnp.einsum("rnij,rnjk->rnik", weight.astype(v.dtype), v) / total
+  return out.astype(v.dtype).swapaxes(1, 2)
 
 
 def library(q, k, v, segments, positions):

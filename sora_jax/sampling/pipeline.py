@@ -116,7 +116,7 @@ class Pipeline:
     done = []
     for start in range(0, layout.rows, self.rows):
       part = {k: _rows(v, start, self.rows) for k, v in arrays.items()}
-      done.append(np.asarray(self._sample(params, part)))
+      done.append(np.asarray(self.sample(params, part)))
     tokens = np.concatenate(done)[: layout.rows]
     return [
       patchify.unpatchify(x, s, self.patch)
@@ -195,8 +195,30 @@ class Pipeline:
       "start": start,
     }
 
+  def abstract(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """The arguments of one call of the sampler, after its parameters."""
+    channels = self.autoencoder.model.channels
+    size = int(np.prod(self.patch)) * channels
+
+    def shape(*sizes, dtype=jnp.int32):
+      return jax.ShapeDtypeStruct((self.rows, *sizes), dtype)
+
+    out = {
+      "known": shape(self.length, size, dtype=jnp.float32),
+      "mask": shape(self.length, size, dtype=jnp.float32),
+      "keys": shape(self.length, 2, dtype=jnp.uint32),
+      "level": shape(self.length),
+      "positions": shape(self.length, 3),
+      "segments": shape(self.length),
+      "tokens": shape(1 + self.clips, dtype=jnp.float32),
+      "start": shape(1 + self.clips, dtype=jnp.float32),
+    }
+    out["text"] = out["text_segments"] = shape(self.text)
+    return out | {"text_positions": shape(self.text, 3)}
+
   @functools.partial(jax.jit, static_argnums=0)
-  def _sample(self, params: PyTree, a: dict[str, Array]) -> jax.Array:
+  def sample(self, params: PyTree, a: dict[str, Array]) -> jax.Array:
+    """Tokens [R, L, P] of packed rows, denoised; `a` is as in `abstract`."""
     video = Stream(a["known"], a["positions"], a["segments"], a["level"])
     text = Stream(
       a["text"],

@@ -8,9 +8,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from sora_jax.sharding.rules import ways
 from sora_jax.types import PyTree
+
+WORTH_SAYING = 0.05  # share of a state
 
 
 def fitting(
@@ -43,6 +47,28 @@ def shardings(abstract: PyTree, mesh: Mesh, rules) -> PyTree:
   return jax.tree.map(place, sharded, nn.meta.unbox(abstract))
 
 
+def whole(abstract: PyTree, mesh: Mesh, rules) -> tuple[float, set[str]]:
+  """What a strategy means to cut and cannot, of a boxed abstract state.
+
+  Returns:
+    its share of the bytes, and which sizes do not divide over which axes.
+  """
+  table, total, kept, why = dict(rules), 0, 0, set()
+  for leaf in jax.tree.leaves(abstract, is_leaf=lambda x: hasattr(x, "names")):
+    value = getattr(leaf, "value", leaf)
+    size = math.prod(value.shape) * value.dtype.itemsize
+    total += size
+    reasons = {
+      f"{name} {n} over {axis}={mesh.shape[axis]}"
+      for name, n in zip(getattr(leaf, "names", ()), value.shape)
+      for axis in ways(table.get(name))
+      if n % mesh.shape[axis]
+    }
+    kept += size if reasons else 0
+    why |= reasons
+  return kept / max(total, 1), why
+
+
 def create(
   make: Callable[..., Any], args: tuple, mesh: Mesh, rules
 ) -> tuple[Callable[[], PyTree], PyTree]:
@@ -59,6 +85,14 @@ def create(
     share; and the state as ShapeDtypeStructs with shardings.
   """
   boxed = jax.eval_shape(make, *args)
+  share, why = whole(boxed, mesh, rules)
+  if share > WORTH_SAYING:
+    logging.warning(
+      "%.0f %% of the state stays whole on every device, for these do not "
+      "divide: %s. Take another size of the mesh",
+      100 * share,
+      ", ".join(sorted(why)),
+    )
   placed = shardings(boxed, mesh, rules)
   abstract = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),

@@ -111,6 +111,8 @@ class Loop:
     evaluators: by name.
     clips: clips in a batch, for the clips/s shown.
     finish: applied to the last state before it is saved.
+    flops: of the model in one step, nothing counted twice; 0 if unknown.
+    peak: matmul FLOPs a second of all devices; 0 if unknown.
   """
 
   stage: str
@@ -124,6 +126,8 @@ class Loop:
   evaluators: Mapping[str, Evaluator]
   clips: Callable[[Mapping[str, np.ndarray]], int]
   finish: Callable[[State], State]
+  flops: int = 0
+  peak: float = 0.0
 
   def run(
     self, state: State, seconds: float = 0.0, finished: bool = False
@@ -200,6 +204,11 @@ class Loop:
     elapsed = time.monotonic() - mark
     values["clips_per_s"] = clips / max(elapsed, 1e-9)
     values["steps_per_s"] = len(pending) / max(elapsed, 1e-9)
+    rate = self.flops * values["steps_per_s"]
+    if self.flops:
+      values["tflops_per_s"] = rate / 1e12
+    if self.flops and self.peak:
+      values["mfu"] = rate / self.peak
     self.writer.scalars(self.stage, n, values)
     bad = int(state.bad)
     if bad:

@@ -27,6 +27,13 @@ _FORMS = (
 _SLACK = 1e-9
 
 
+def steps_of(text: str) -> int | None:
+  """Steps of a duration in steps, None for others."""
+  found = parse(text)
+  whole = found.unit == "steps" and found.amount < math.inf
+  return int(found.amount) if whole else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Duration:
   """An amount >= 0 of a unit; "never" is an infinite one.

@@ -109,6 +109,7 @@ def model(**changes):
       "heads": 2,
       "mlp": 48,
       "attention": "full",
+      "modulation": "block",
       "rope_base": 100.0,
       "remat": "none",
       "scan": True,
@@ -127,6 +128,10 @@ def shapes(model):
 
 @functools.cache
 def params():
+  return drawn(model())
+
+
+def drawn(model):
   """Random, with nothing at 0: gates and heads would hide everything."""
   rng = np.random.default_rng(1)
 
@@ -135,7 +140,7 @@ def params():
     kernel = path[-1].key == "kernel"
     return value / np.sqrt(x.shape[-2]) if kernel else 1 + 0.2 * value
 
-  return jax.tree_util.tree_map_with_path(draw, shapes(model()))
+  return jax.tree_util.tree_map_with_path(draw, shapes(model))
 
 
 def unrolled(tree):
@@ -307,6 +312,32 @@ def test_output_at_init_is_zero():
   rows, _, _ = together(examples())
   out, _ = jax.jit(model().init_with_output)(jax.random.key(0), rows)
   assert (np.asarray(out) == 0).all()
+
+
+def test_one_modulation_for_all_is_that_of_equal_blocks():
+  """Blocks that modulate alike, but for constants, are the shared form."""
+  one = model(modulation="single")
+  tree = drawn(one)
+  shared, own = tree["modulation"], tree["blocks"]["modulation"]
+  blocks = tree["blocks"] | {
+    "modulation": {
+      "kernel": np.stack([shared["kernel"]] * one.depth),
+      "bias": shared["bias"] + own,
+    }
+  }
+  rest = {k: v for k, v in tree.items() if k != "modulation"}
+  rows, _, _ = together(examples())
+  found = applied(modulation="single")(tree, rows)
+  wanted = applied()(rest | {"blocks": blocks}, rows)
+  np.testing.assert_allclose(found, wanted, atol=1e-5)
+  saved = tree_size(shapes(model())) - tree_size(tree)
+  assert saved == (one.depth - 1) * shared["kernel"].size - shared["bias"].size
+  out, _ = jax.jit(one.init_with_output)(jax.random.key(0), rows)
+  assert (np.asarray(out) == 0).all()
+
+
+def tree_size(tree):
+  return sum(x.size for x in jax.tree.leaves(tree))
 
 
 def test_width_that_heads_do_not_divide_is_an_error():

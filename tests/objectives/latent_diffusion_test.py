@@ -63,6 +63,7 @@ def model():
     heads=2,
     mlp=24,
     attention="full",
+    modulation="block",
     rope_base=100.0,
     remat="none",
     scan=True,

@@ -91,6 +91,17 @@ def make(tmp_path):
   return build
 
 
+def test_reports_say_what_share_of_the_peak_is_used(make, tmp_path):
+  made, start = make(itertools.count(1.0))
+  made.flops, made.peak = 6_000_000, 1e9
+  made.run(start)
+  logged = [n for n in lines(tmp_path) if "loss" in n]
+  for line in logged:
+    rate = 6_000_000 * line["steps_per_s"]
+    assert line["tflops_per_s"] == pytest.approx(rate / 1e12)
+    assert line["mfu"] == pytest.approx(rate / 1e9)
+
+
 def lines(tmp_path):
   return logs.read_metrics(tmp_path / "metrics.jsonl")
 
