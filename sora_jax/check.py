@@ -178,10 +178,9 @@ def same_model(
 
   def meaning(c):
     dit = {k: c["dit"][k] for k in ("model", "patch", "process", "shift")}
-    # Before there was a choice, every block modulated for itself.
-    dit["model"] = {"modulation": "block", **dit["model"]}
+    # One without the key "modulation" has its heads in another order, too.
     if dit["model"]["attention"] in EXACT:
-      dit["model"]["attention"] = "full"
+      dit["model"] = dit["model"] | {"attention": "full"}
     # Before there was a choice, all blocks were convolutions.
     model = {"block": "conv", **c["autoencoder"]["model"]}
     found = {"autoencoder.model": model, "text": c["text"]}

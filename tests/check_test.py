@@ -135,6 +135,14 @@ def test_how_it_is_computed_may_differ():
   check.same_model(now, saved(changed({})), pathlib.Path("there"))
 
 
+def test_a_transformer_of_another_layout_is_refused():
+  """Before `modulation`, q, k and v lay in another order."""
+  old = saved(changed({}))
+  del old["dit"]["model"]["modulation"]
+  with pytest.raises(ValueError, match=r"is of another model:\n  dit\.model"):
+    check.same_model(changed({}), old, pathlib.Path("there"))
+
+
 def test_attention_that_allows_less_is_another_model():
   less = changed({"dit.model.attention": "window"})
   check.same_model(less, saved(less), pathlib.Path("there"))
