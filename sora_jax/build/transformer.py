@@ -1,0 +1,107 @@
+"""The diffusion transformer, and the sampling that it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from sora_jax.build.dtypes import DTYPES
+from sora_jax.data.tokenizer import Tokenizer
+from sora_jax.diffusion.guidance import GUIDANCE
+from sora_jax.diffusion.levels import PATTERNS
+from sora_jax.diffusion.process import (
+  SCHEDULES,
+  TARGETS,
+  TIMES,
+  WEIGHTS,
+  Process,
+  shift,
+)
+from sora_jax.diffusion.solvers import SOLVERS
+from sora_jax.models.attention import ATTENTION
+from sora_jax.models.dit import MODULATION, REMAT, DiT
+from sora_jax.models.text_encoder import TextEncoder
+from sora_jax.objectives.autoencode import Autoencode
+from sora_jax.objectives.latent_diffusion import LatentDiffusion
+from sora_jax.sampling.pipeline import Pipeline
+from sora_jax.utils import axes
+from sora_jax.utils.sections import bound, call, key, partial, plain
+
+
+def diffusion(
+  config: ConfigDict, placement: axes.Placement | None = None
+) -> LatentDiffusion:
+  """The transformer's objective, computed on devices as placed."""
+  dit = config.dit
+  section = plain(dit.model)
+  text = section.pop("text") | {"vocab_size": config.text.vocab_size}
+  shared = {k: section[k] for k in ("attention", "rope_base", "dtype")}
+  partial(TextEncoder, text, "dit.model.text", **shared)
+  dtype = key(DTYPES, section.pop("dtype"), "dit.model.dtype")
+  key(ATTENTION, section["attention"], "dit.model.attention")
+  key(REMAT, section["remat"], "dit.model.remat")
+  ways = dict.fromkeys(MODULATION)
+  key(ways, section["modulation"], "dit.model.modulation")
+  for name in dit.mixture:
+    key(PATTERNS, name, "dit.mixture")
+  channels = config.autoencoder.model.channels
+  model = call(
+    DiT,
+    section,
+    "dit.model",
+    patch_size=int(np.prod(dit.patch)) * channels,
+    text=text,
+    dtype=dtype,
+  )
+  key(SCHEDULES, dit.process.schedule, "dit.process.schedule")
+  key(TARGETS, dit.process.target, "dit.process.target")
+  return LatentDiffusion(
+    model=model,
+    process=call(Process, plain(dit.process), "dit.process"),
+    weight=bound(WEIGHTS, dit.weight, "dit.weight", late=2),
+    times=bound(TIMES, dit.times, "dit.times", late=2),
+    shift=partial(shift, dit.shift, "dit.shift", late=2),
+    mixture=plain(dit.mixture),
+    text_dropout=dit.text_dropout,
+    clips=dit.rows.clips,
+    frames=dit.frames,
+    placement=placement,
+  )
+
+
+def solver(config: ConfigDict) -> Callable:
+  """The sampler's step."""
+  return bound(SOLVERS, config.sample.solver, "sample.solver", late=6)
+
+
+def guidance(config: ConfigDict) -> Callable:
+  """How the conditional and the unconditional denoiser are combined."""
+  return bound(GUIDANCE, config.sample.guidance, "sample.guidance", late=3)
+
+
+def pipeline(
+  config: ConfigDict,
+  objective: LatentDiffusion,
+  codec: Autoencode,
+  tokenizer: Tokenizer,
+) -> Pipeline:
+  """The sampling pipeline."""
+  sample = config.sample
+  return Pipeline(
+    objective=objective,
+    autoencoder=codec,
+    tokenizer=tokenizer,
+    patch=config.dit.patch,
+    solver=solver(config),
+    guidance=guidance(config),
+    steps=sample.steps,
+    rows=sample.rows,
+    length=config.dit.rows.length,
+    text=config.dit.rows.text,
+    clips=config.dit.rows.clips,
+    max_text=config.text.max_tokens,
+    decode_batch=sample.decode_batch,
+    decode_frames=sample.decode_frames,
+  )
