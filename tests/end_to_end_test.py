@@ -20,7 +20,8 @@ from sora_jax.utils import logs
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f"--config={ROOT}/configs/dit_b.py:tiny"
-CLOCK = ("time", "clips_per_s", "steps_per_s")  # what no two runs share
+# What no two runs share.
+CLOCK = ("time", "clips_per_s", "steps_per_s", "tflops_per_s", "mfu")
 
 # sora_jax.main, in which a signal arrives before step `at` of a stage.
 INTERRUPTED = """

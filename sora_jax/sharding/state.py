@@ -56,6 +56,8 @@ def whole(abstract: PyTree, mesh: Mesh, rules) -> tuple[float, set[str]]:
   table, total, kept, why = dict(rules), 0, 0, set()
   for leaf in jax.tree.leaves(abstract, is_leaf=lambda x: hasattr(x, "names")):
     value = getattr(leaf, "value", leaf)
+    if not hasattr(value, "shape"):
+      continue  # what an optimizer masks
     size = math.prod(value.shape) * value.dtype.itemsize
     total += size
     reasons = {

@@ -198,7 +198,7 @@ def test_mistakes_are_found_before_sampling(model, name, monkeypatch):
   def never(*args):
     raise AssertionError("the sampler ran")
 
-  monkeypatch.setattr(type(model.pipeline), "_sample", never)
+  monkeypatch.setattr(type(model.pipeline), "sample", never)
   with pytest.raises(ValueError, match=wanted):
     model.pipeline(model.params, model.frozen, [request(), make(model)])
 
