@@ -78,7 +78,9 @@ def adamw(learning_rate: float, warmup: int) -> dict:
     "schedule": "constant",
     "learning_rate": learning_rate,
     "warmup": warmup,
-    "clip": 1.0,
+    "clip": 1.0,  # of all gradients together
+    "clip_unit": 0.0,  # of a unit's, over its weights; 0.01 is usual, 0 is off
+    "base_width": 0,  # where the rate was found, to use it at others; 0 is off
     "b1": 0.9,
     "b2": 0.99,
     "weight_decay": 0.01,

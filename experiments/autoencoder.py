@@ -160,8 +160,8 @@ def judged(
 
 def yardstick(run: Run):
   """The state before the first step: the linear autoencoder of many crops."""
-  clips, seed = run.clips("train"), run.config.seed
-  batches = iter(build.pixels(run.config, clips, seed, augmented=False))
+  clips, seed = run.data.clips("train"), run.config.seed
+  batches = iter(build.pixels(run.config, clips, False, seed))
   some = list(itertools.islice(batches, YARDSTICK))
   batch = {k: np.concatenate([b[k] for b in some]) for k in some[0]}
   optimizers = build.optimizers(run.config.autoencoder, run.codec.losses, 1)
@@ -223,7 +223,7 @@ def main(argv: list[str]) -> None:
       {"point": name, "steps": int(state.step)} | row
       for split in ("test", "train")
       # The linear run's: read once, for all points.
-      for row in judged(run, state, split, linear.clips(split))
+      for row in judged(run, state, split, linear.data.clips(split))
     ]
     rows.extend(own)
     logs.say(

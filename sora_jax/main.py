@@ -3,6 +3,7 @@
 python -m sora_jax.main --config=configs/quickstart.py
 python -m sora_jax.main --config=... --workdir=... --mode=sample
 python -m sora_jax.main --config=... --mode=dryrun --devices=256
+python -m sora_jax.main --config=... --workdir=... --coordinator=auto
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ml_collections import config_flags
 
 from sora_jax.modes import MODES
 from sora_jax.run import Run
-from sora_jax.utils import cache, logs
+from sora_jax.utils import cache, logs, processes
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file, e.g. configs/dit_b.py or configs/dit_b.py:tiny."
@@ -29,12 +30,24 @@ _DEVICES = flags.DEFINE_integer(
   0,
   "How many a dryrun pretends to have; 0 for real ones.",
 )
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator",
+  "",
+  "Of several processes: HOST:PORT of the first, or 'auto' on SLURM, Open MPI, "
+  "GKE and Cloud TPU. They need a common --workdir.",
+)
+_PROCESSES = flags.DEFINE_integer("processes", 1, "How many there are.")
+_PROCESS = flags.DEFINE_integer("process", 0, "Which of them this is.")
 _MODE = flags.DEFINE_enum("mode", "train", tuple(MODES), "What to do.")
 
 
 def _workdir() -> Path:
+  if "://" in (_WORKDIR.value or ""):
+    raise app.UsageError(f"{_WORKDIR.value}: mount it, and name the folder")
   if _WORKDIR.value:
     return Path(_WORKDIR.value)
+  if _COORDINATOR.value:
+    raise app.UsageError("several processes need a --workdir in common")
   file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
   return Path("runs") / f"{file.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
 
@@ -52,10 +65,12 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments {argv[1:]}")
   logging.set_verbosity(logging.WARNING)
+  workdir = _workdir()
   if _DEVICES.value:
     _pretend(_DEVICES.value)
+  if _COORDINATOR.value:
+    processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
   cache.keep_compiled()
-  workdir = _workdir()
   logs.say(f"workdir: {workdir}")
   MODES[_MODE.value](Run(_CONFIG.value, workdir))
 

@@ -69,7 +69,7 @@ def sample(run: Run) -> None:
   step = int(state.step)
   logs.say(f"sample: {len(requests)} videos from step {step}")
   videos = run.pipeline()(state.ema, state.frozen, requests)
-  folder = run.workdir / "samples"
+  folder = run.notes / "samples"
   folder.mkdir(parents=True, exist_ok=True)
   lines, sheet = [], []
   for i, (request, video) in enumerate(zip(requests, videos)):
@@ -109,7 +109,7 @@ def _requests(run: Run) -> list[Request]:
     source = _given(run, Path(config.source))
     size = (size[0], *source.shape[1:3])
   wanted = [(prompt, size, config.task, source) for prompt in config.prompts]
-  clips = run.clips(run.config.evaluation.split) if config.clips else ()
+  clips = run.data.clips(run.config.evaluation.split) if config.clips else ()
   found = (clip for clip in clips if clip is not None)
   for clip in itertools.islice(first_of_each(found), config.clips):
     shown = clip.video.shape[:3]
@@ -168,7 +168,7 @@ def _training_costs(
   ]
   count = jax.device_count()
   seconds = estimate.seconds(device, stage.step, stage.abstract, batch) / count
-  flops = run.model_flops(name, batch, frozen)
+  flops = run.model_flops(name, stage, batch, frozen)
   costs = {
     "parameters": f"{total:,}",
     "model GFLOPs per step": f"{flops / 1e9:,.1f}",

@@ -5,6 +5,9 @@ workdir/config.json     what was asked for
         dit/            checkpoints     tokenizer.json
         samples/        mp4s, contact sheet, samples.jsonl
         metrics.jsonl   tb/             skipped.jsonl
+
+Several processes may share a run, see `utils.processes`; the folder then lies
+where all can see it.
 """
 
 from __future__ import annotations
@@ -22,8 +25,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sora_jax import build, check, estimate
-from sora_jax.data import latents as cache
-from sora_jax.data import loader, tokenizer
+from sora_jax.datasets import Datasets
 from sora_jax.evaluators.context import Context
 from sora_jax.sampling.pipeline import Pipeline
 from sora_jax.sharding import mesh as mesh_lib
@@ -31,8 +33,8 @@ from sora_jax.sharding import rules as rules_lib
 from sora_jax.sharding.placement import Placement
 from sora_jax.training import checkpoint, encode, loop
 from sora_jax.training import stage as stage_lib
-from sora_jax.types import PyTree, Source, State
-from sora_jax.utils import files, logs, sections, tree
+from sora_jax.types import PyTree, State
+from sora_jax.utils import files, logs, processes, sections, tree
 
 STAGES = ("autoencoder", "dit", "sample")
 
@@ -45,19 +47,17 @@ class Run:
     wrong = set(config.stages) - set(STAGES)
     if wrong:
       raise ValueError(f"unknown stages {wrong}; valid: {STAGES}")
-    self._clips: dict[str, loader.Prepared] = {}
-    if jax.process_count() > 1:
-      raise ValueError(
-        f"{jax.process_count()} processes: a run is one process so far, with "
-        "as many devices as it has"
-      )
     # Every name and option is looked up now, before anything is made.
     build.everything(config)
     self.codec = build.autoencoder(config)
+    self.data = Datasets(config, self.workdir, self.codec)
     self.mesh = mesh_lib.make(config.mesh)
     self.rules = rules_lib.pick(config.strategy, self.mesh.axis_names)
     self.placement = Placement(self.mesh, self.rules)
     self.diffusion = build.diffusion(config, self.placement)
+    # What several processes judge, each judges on its own devices.
+    alone = jax.process_count() == 1
+    self.judged = self.diffusion if alone else build.diffusion(config)
     self.rows = mesh_lib.rows(self.mesh)
     mesh_lib.check_rows(
       config.autoencoder.batch, self.mesh, "autoencoder.batch"
@@ -67,19 +67,12 @@ class Run:
   @functools.cached_property
   def writer(self) -> logs.MetricWriter:
     """Of metrics; opening it makes the folder."""
-    self.workdir.mkdir(parents=True, exist_ok=True)
-    return logs.MetricWriter(self.workdir)
+    return logs.MetricWriter(self.notes)
 
-  @functools.cached_property
-  def source(self) -> Source:
-    """The data; opening it may read what is on disk."""
-    source = build.source(self.config, self.workdir)()
-    if source.skipped:
-      logs.say(
-        f"data: {len(source.skipped)} items cannot be used and are left out; "
-        f"{self.workdir / 'skipped.jsonl'} names them"
-      )
-    return source
+  @property
+  def notes(self) -> Path:
+    """Where this process writes what only the first one's is kept of."""
+    return processes.private(self.workdir)
 
   # Stages -------------------------------------------------------------------
 
@@ -99,13 +92,20 @@ class Run:
       self.placement,
     )
 
-  def model_flops(self, name: str, batch: PyTree, frozen: PyTree) -> int:
+  def model_flops(
+    self, name: str, stage: stage_lib.Stage, batch: PyTree, frozen: PyTree
+  ) -> int:
     """FLOPs of a step over all devices, without what remat computes again.
 
     Attention is counted over whole rows, as if each held one clip.
+
+    Args:
+      name: of the stage.
+      stage: what `stage` makes of the batch.
+      batch: as all processes see it; shapes are enough.
+      frozen: parameters that are not trained.
     """
     if name == "autoencoder":
-      stage = self.stage(name, batch, frozen, epoch=1)
       return estimate.flops(stage.step, stage.abstract, batch)
     plain = ConfigDict(self.config.to_dict())
     plain.dit.model.update(remat="none", attention="full")
@@ -135,7 +135,7 @@ class Run:
 
     Args:
       name: of the stage.
-      dataset: of batches.
+      dataset: makes the batches of a `seed`, or a `share` of each.
       start: batches that the objective is initialised from.
       frozen: parameters that are not trained, by name.
       epoch: steps in an epoch.
@@ -146,26 +146,16 @@ class Run:
     Returns:
       what the stage's evaluators say in the end.
     """
-    data = iter(dataset)
-    first = list(itertools.islice(iter(dataset), start))
-    first = {k: np.concatenate([b[k] for b in first]) for k in first[0]}
+    batches = itertools.islice(iter(dataset(seed=self.config.seed)), start)
+    batches = list(batches)  # of all processes, for all start alike
+    first = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
     stage = self.stage(name, first, frozen, epoch)
     logs.say(
       f"{name}: {tree.size(stage.abstract.params):,} parameters, "
       f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     )
     with self.checkpointer(name) as saved:
-      meta = {"seconds": 0.0, "finished": False}
-      if saved.latest() is None:
-        state = stage.make()
-      else:
-        check.same_model(self.config, saved.config(), self.workdir / name)
-        state = saved.restore(stage.abstract, data)
-        if name == "dit":
-          check.same_latents(state.frozen, frozen, self.workdir / name)
-        meta = saved.meta()
-        self.writer.resume(name, int(state.step))
-        logs.say(f"{name}: resumed at step {int(state.step)}")
+      state, data, meta = self._begin(name, saved, stage, dataset, frozen)
       _, found = loop.Loop(
         stage=name,
         step=stage.step,
@@ -178,15 +168,53 @@ class Run:
         evaluators=build.evaluators(self.config[name], context),
         clips=clips,
         finish=finish,
-        flops=self.model_flops(name, first, frozen),
+        flops=self.model_flops(name, stage, batches[0], frozen),
         peak=estimate.peak(self.config[name].model.dtype),
+        meta={"readers": self.readers(name)},
       ).run(state, **meta)
       return found
 
+  def readers(self, name: str) -> list[int]:
+    """Into how many shares processes cut the data, and how many these are."""
+    return [self.share(name)[1], jax.process_count()]
+
+  def _begin(self, name, saved, stage, dataset, frozen):
+    """A fresh or restored state, the data from its place, and its meta."""
+    share, seed = self.share(name), self.config.seed
+    data = iter(dataset(share=share, seed=seed))
+    if (step := saved.latest()) is None:
+      return stage.make(), data, {"seconds": 0.0, "finished": False}
+    check.same_model(self.config, saved.config(), self.workdir / name)
+    meta = saved.meta()
+    before, now = meta.pop("readers"), self.readers(name)
+    if before == now:
+      state = saved.restore(stage.abstract, data)
+    else:
+      logs.say(
+        f"{name}: {now[1]} processes read {now[0]} shares of the data, which "
+        f"were {before[1]} and {before[0]}: it starts again, in another order"
+      )
+      state = saved.restore(stage.abstract)
+      data = iter(dataset(share=share, seed=seed + step))
+    if name == "dit":
+      then = processes.local(state.frozen)
+      check.same_latents(then, frozen, self.workdir / name)
+    self.writer.resume(name, step)
+    logs.say(f"{name}: resumed at step {step}")
+    return state, data, meta
+
   # Train --------------------------------------------------------------------
+
+  def share(self, name: str) -> tuple[int, int]:
+    """Which share of a stage's batches this process reads, of how many."""
+    section = self.config[name]
+    rows = section.batch if name == "autoencoder" else section.rows.rows
+    return mesh_lib.share(self.rows, rows)
 
   def remember(self) -> None:
     """Writes config.json; says so if the folder held another config."""
+    if not processes.first():
+      return
     self.workdir.mkdir(parents=True, exist_ok=True)
     path = self.workdir / "config.json"
     text = json.dumps(sections.plain(self.config), indent=1, sort_keys=True)
@@ -197,20 +225,26 @@ class Run:
   def train_autoencoder(self) -> dict[str, float]:
     """Trains the autoencoder and measures its latents' statistics."""
     config, section = self.config, self.config.autoencoder
-    clips = self.clips("train")
+    clips = self.data.clips("train")
     frozen = build.untrained(self.config, self.codec)
 
     def measure(state: State) -> State:
       # What the transformer will see: no augmentation. Another seed than
       # training's: fresh crops of the same data.
-      batches = iter(build.pixels(config, clips, config.seed + 1, False))
-      batches = itertools.islice(batches, section.statistics)
-      stats = encode.statistics(self.codec, state.ema["ae"], batches)
+      batches = build.pixels(config, clips, False, config.seed + 1)
+      batches = itertools.islice(iter(batches), section.statistics)
+      params = processes.local(state.ema["ae"])
+      stats = jax.device_get(encode.statistics(self.codec, params, batches))
+      stats = jax.tree.map(
+        lambda new, old: jax.device_put(new, old.sharding),
+        stats,
+        state.frozen["stats"],
+      )
       return state.replace(frozen={**state.frozen, "stats": stats})
 
     return self.fit(
       "autoencoder",
-      build.pixels(config, clips, config.seed, True),
+      functools.partial(build.pixels, config, clips, augmented=True),
       section.start,
       frozen,
       max(len(clips) // section.batch, 1),
@@ -236,19 +270,20 @@ class Run:
         "latents are not measured: run its own training again, it resumes"
       )
     check.same_model(self.config, checkpoint.load_config(folder), folder)
-    return _frozen(checkpoint.load(folder, self._codec_abstract()))
+    found = checkpoint.load(folder, self._codec_abstract())
+    return processes.local(_frozen(found))
 
   def train_dit(self) -> dict[str, float]:
     """Encodes the data if need be, and trains the transformer on it."""
     frozen = self.autoencoder()
-    latents, total = self.encode(frozen)
-    words = self.tokenizer()
-    for text in cache.manifest(self.workdir / "latents")["captions"]:
+    latents, total = self.data.latents(frozen)
+    words = self.data.tokenizer()
+    for text in self.data.captions:
       words.encode(text, self.config.text.max_tokens)  # too long? say so now
     length = self.config.dit.rows.length * self.config.dit.rows.rows
     return self.fit(
       "dit",
-      build.packed(self.config, latents, words),
+      functools.partial(build.packed, self.config, latents, words),
       1,  # shapes are all it needs
       frozen,
       max(total // length, 1),
@@ -257,108 +292,31 @@ class Run:
       context=self.context("dit", frozen),
     )
 
-  def encode(self, frozen: PyTree) -> tuple[cache.Latents, int]:
-    """The latent cache, made if it is not there, and its video tokens."""
-    config, folder = self.config, self.workdir / "latents"
-    made_of = {
-      "autoencoder": tree.digest(frozen),
-      "data": sections.plain(config.data),
-      "content": self.source.fingerprint(),
-      "transforms": sections.plain(config.transforms),
-      "buckets": build.sizes(config),
-    }
-    if folder.exists():
-      cache.check(folder, made_of)
-    else:
-      clips = self.clips("train")
-      prepared = loader.ordered(clips, config.threads)
-      items = self._items(frozen, prepared, len(clips))
-      cache.write(folder, items, made_of)
-    shapes = cache.manifest(folder)["shapes"]
-    frames, total = loader.row_of(
-      shapes, config.dit.patch, config.dit.rows.length
-    )
-    if frames > config.dit.frames:
-      raise ValueError(
-        f"clips have up to {frames} latent frames and dit.frames is "
-        f"{config.dit.frames}: raise dit.frames to {frames}"
-      )
-    return cache.Latents(folder), total
-
-  def tokenizer(self) -> tokenizer.Tokenizer:
-    """The run's tokenizer, trained on the captions of the cache at first."""
-    path = self.workdir / "tokenizer.json"
-    if not path.exists():
-      folder = self.workdir / "latents"
-      if not folder.exists():
-        raise FileNotFoundError(
-          f"{path} is missing, and there are no captions to train it on: train "
-          f"first (--mode=train --workdir={self.workdir})"
-        )
-      captions = cache.manifest(folder)["captions"]
-      size = self.config.text.vocab_size
-      tokenizer.train(captions, size).save(path)
-    found, most = tokenizer.load(path), self.config.text.vocab_size
-    if found.vocab_size > most:
-      raise ValueError(
-        f"{path} has {found.vocab_size} tokens and text.vocab_size is {most}: "
-        f"raise it, or delete {path} and {self.workdir / 'dit'}"
-      )
-    return found
-
   # Evaluate -----------------------------------------------------------------
 
   def context(self, stage: str, frozen: PyTree | None = None) -> Context:
     """What a stage's evaluators may use; the transformer's needs `frozen`."""
     context = Context(
       stage=stage,
-      workdir=self.workdir,
+      workdir=self.notes,
       writer=self.writer,
       autoencoder=self.codec,
-      clips=self.clips(self.config.evaluation.split),
+      clips=self.data.clips(self.config.evaluation.split),
     )
     if stage == "autoencoder":
       return context
+    judged = context.first(self.config.evaluation.clips)
     return dataclasses.replace(
       context,
-      diffusion=self.diffusion,
+      diffusion=self.judged,
       pipeline=self.pipeline(),
-      batch=self._validation(context, frozen),
+      batch=self.data.rows(frozen, judged),
     )
-
-  def _validation(self, context: Context, frozen: PyTree) -> PyTree:
-    """A packed batch of the evaluation split."""
-    config = self.config
-    clips = context.first(config.evaluation.clips)
-    items = self._items(frozen, clips, len(clips))
-    words = self.tokenizer()
-    sequences = [
-      loader.tokens(i, config.dit.patch, words, config.text.max_tokens)
-      for i in items
-    ]
-    return loader.rows_of(sequences, build.rows(config))
-
-  def _items(self, frozen, clips, total):
-    return encode.encode(
-      self.codec,
-      frozen["autoencoder"],
-      frozen["stats"],
-      clips,
-      total,
-      self.config.sample.decode_batch,
-    )
-
-  def clips(self, split: str) -> loader.Prepared:
-    """A split's clips in their buckets, as every stage takes them."""
-    if split not in self._clips:
-      clips = self.source.clips(split)
-      self._clips[split] = build.prepared(self.config, clips, split)
-    return self._clips[split]
 
   def pipeline(self) -> Pipeline:
     """The sampling pipeline."""
     return build.pipeline(
-      self.config, self.diffusion, self.codec, self.tokenizer()
+      self.config, self.judged, self.codec, self.data.tokenizer()
     )
 
   def restored(self, name: str) -> State:
@@ -375,7 +333,7 @@ class Run:
     # What was only minimised is not needed any more.
     kept = abstract.frozen.keys() - {"perceptual"}
     wanted["frozen"] = {k: abstract.frozen[k] for k in sorted(kept)}
-    found = checkpoint.load(folder, wanted)
+    found = processes.local(checkpoint.load(folder, wanted))
     return State(
       **found, params={}, opt={}, rng=jax.random.PRNGKey(0), bad=jnp.int32(0)
     )

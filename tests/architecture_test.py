@@ -19,6 +19,7 @@ FLOORS = (
   ("main",),
   ("modes",),
   ("run",),
+  ("datasets",),
   ("build",),
   ("check",),
   ("evaluators", "training", "estimate"),

@@ -115,7 +115,7 @@ def test_crops_are_thinned_and_zoomed_where_they_are_augmented():
   source = [Clip(ramp, 8.0, "a ramp", "k")]
 
   def slopes(augmented):
-    batch = next(iter(build.pixels(config, source, 0, augmented)))
+    batch = next(iter(build.pixels(config, source, augmented, 0)))
     video = batch["video"].astype(float)
     return (
       np.diff(video[:, 0, 8, 4:-4, 0], axis=-1).mean(-1),

@@ -23,40 +23,13 @@ CONFIG = f"--config={ROOT}/configs/dit_b.py:tiny"
 # What no two runs share.
 CLOCK = ("time", "clips_per_s", "steps_per_s", "tflops_per_s", "mfu")
 
-# sora_jax.main, in which a signal arrives before step `at` of a stage.
-INTERRUPTED = """
-import os, pathlib, signal, sys, time
-from absl import app
-from sora_jax import main
-from sora_jax.training import loop
-stage, at, name, workdir = sys.argv[1:5]
-sys.argv = sys.argv[:1] + sys.argv[5:]
-run, put = loop.Loop.run, loop.put
-count = 0
-def counted(batch, sharding):
-  global count
-  count += 1
-  if count == int(at):
-    # The checkpoint of step 2 is written in the background: let it be.
-    while name == "SIGKILL" and not pathlib.Path(workdir, stage, "2").exists():
-      time.sleep(0.01)
-    os.kill(os.getpid(), getattr(signal, name))
-  return put(batch, sharding)
-def watched(self, state, **meta):
-  loop.put = counted if self.stage == stage else put
-  return run(self, state, **meta)
-loop.Loop.run = watched
-from absl import flags
-flags.mark_flag_as_required("config")
-app.run(main.main)
-"""
-
 
 def call(workdir, *arguments, interrupt=None):
   """Runs sora_jax.main in a process of its own."""
   command = [CONFIG, f"--workdir={workdir}", *arguments]
   if interrupt:
-    head = ["-c", INTERRUPTED, *map(str, interrupt), str(workdir)]
+    script = str(ROOT / "tests" / "interrupted.py")
+    head = [script, *map(str, interrupt), str(workdir)]
   else:
     head = ["-m", "sora_jax.main"]
   return subprocess.run(

@@ -28,20 +28,19 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 
-import flax.linen as nn
 import jax
 import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
 from configs import dit_b
+from experiments.bench import trainer
 from sora_jax import build
 from sora_jax.data import loader, tokenizer
 from sora_jax.data.latents import Item
 from sora_jax.models.autoencoder import latent_size
 from sora_jax.packing import patchify
 from sora_jax.run import Run
-from sora_jax.training import step
 from sora_jax.utils import logs
 
 PLACES = 2560  # token places in a batch, about
@@ -78,7 +77,7 @@ def items(run: Run) -> list[Item]:
   """Random latents of the clips' sizes, with the clips' captions."""
   rng, out = np.random.default_rng(0), []
   model = run.config.autoencoder.model
-  clips = run.clips("train")
+  clips = run.data.clips("train")
   for clip in (c for c in (clips[i] for i in range(len(clips))) if c):
     size = latent_size(clip.video.shape[:3], model.compression)
     z = rng.standard_normal((*size, model.channels)).astype(np.float16)
@@ -147,18 +146,11 @@ def layouts(c: ConfigDict, found: list[Item]) -> dict[str, Layout]:
   }
 
 
-def trainer(
-  c: ConfigDict, attention: str, clips: int, batch: dict[str, np.ndarray]
-):
-  """(step, state) for rows of at most so many clips."""
+def changed(c: ConfigDict, attention: str, clips: int) -> ConfigDict:
+  """The config for rows of at most so many clips."""
   c = ConfigDict(c.to_dict())
   c.dit.rows.clips, c.dit.model.attention = clips, attention
-  objective = build.diffusion(c)
-  optimizers = build.optimizers(c.dit, objective.losses, 1)
-  key = jax.random.PRNGKey(0)
-  state = step.initial(objective, optimizers, key, batch, {})
-  run = jax.jit(step.make(objective, optimizers, c.dit.ema))
-  return run, nn.meta.unbox(state)
+  return c
 
 
 # name -> layout, attention
@@ -184,7 +176,8 @@ def main(argv: list[str]) -> None:
   for name, (layout, attention) in SIDES.items():
     kind = kinds[layout]
     clips = c.dit.rows.clips if layout == "packed" else 1
-    run, state = trainer(c, attention, clips, kind.batches[0])
+    made = trainer.make(changed(c, attention, clips), kind.batches[0])
+    run, state = made.compiled(donate=False), made.state
     seen = set()
     for batch in kind.batches:
       if (shape := batch["video"].shape) not in seen:

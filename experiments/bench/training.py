@@ -18,18 +18,18 @@ import statistics
 import tempfile
 import time
 
-import flax.linen as nn
 import jax
 import numpy as np
 from absl import app, flags
 
 from configs import dit_b
+from experiments.bench import trainer
 from sora_jax import build
 from sora_jax.data import latents as cache
 from sora_jax.data import tokenizer
 from sora_jax.data.latents import Item
 from sora_jax.sharding import mesh
-from sora_jax.training import loop, step
+from sora_jax.training import loop
 from sora_jax.utils import logs
 
 CLIPS, FRAMES = 512, 5
@@ -48,18 +48,6 @@ def config(by_clip: bool):
   return c
 
 
-def trainer(c, batch):
-  """(step, state): donated, as in training."""
-  objective = build.diffusion(c)
-  optimizers = build.optimizers(c.dit, objective.losses, 1)
-  key = jax.random.PRNGKey(0)
-  make = jax.jit(
-    lambda: nn.meta.unbox(step.initial(objective, optimizers, key, batch, {}))
-  )
-  update = step.make(objective, optimizers, c.dit.ema)
-  return jax.jit(update, donate_argnums=0), make()
-
-
 def dataset(c, folder: pathlib.Path):
   """Endless batches from a cache of random latents."""
   rng = np.random.default_rng(0)
@@ -70,7 +58,7 @@ def dataset(c, folder: pathlib.Path):
   )
   cache.write(folder, items, {})
   words = tokenizer.train([CAPTION], c.text.vocab_size)
-  return iter(build.packed(c, cache.Latents(folder), words))
+  return iter(build.packed(c, cache.Latents(folder), words, c.seed))
 
 
 def main(argv: list[str]) -> None:
@@ -82,16 +70,17 @@ def main(argv: list[str]) -> None:
     c = config(by_clip=False)
     data = dataset(c, pathlib.Path(folder) / "latents")
     fixed = next(data)
-    runs = {
-      "by frame": trainer(c, fixed),
-      "by clip": trainer(config(by_clip=True), fixed),
+    made = {
+      "by frame": trainer.make(c, fixed),
+      "by clip": trainer.make(config(by_clip=True), fixed),
     }
+    runs = {name: one.compiled() for name, one in made.items()}
     runs["input"] = runs["by frame"]
-    states = {name: state for name, (_, state) in runs.items()}
+    states = {name: one.state for name, one in made.items()}
     times: dict[str, list[float]] = {name: [] for name in SIDES}
     for turn in range(flags.FLAGS.rounds + 1):
       for name in SIDES:
-        update = runs[name][0]
+        update = runs[name]
         key = "by clip" if name == "by clip" else "by frame"
         start = time.perf_counter()
         for _ in range(flags.FLAGS.steps):

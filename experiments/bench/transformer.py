@@ -27,16 +27,15 @@ import statistics
 import time
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
 from configs import common, dit_b
-from sora_jax import build, estimate
+from experiments.bench import trainer
+from sora_jax import estimate
 from sora_jax.packing import patchify
-from sora_jax.training import step
 from sora_jax.types import Batch
 from sora_jax.utils import logs
 
@@ -99,22 +98,14 @@ def ours(case: Case) -> tuple[Side, int]:
   """Our steps, and the FLOPs of one of training."""
   c = config(case)
   batch = jax.tree.map(jnp.asarray, batch_of(c, case))
-  objective = build.diffusion(c)
-  optimizers = build.optimizers(c.dit, objective.losses, 1)
-  key = jax.random.PRNGKey(0)
-  make = jax.jit(
-    lambda: nn.meta.unbox(
-      step.initial(objective, optimizers, key, batch, frozen={})
-    )
-  )
-  held = [make()]
-  update = step.make(objective, optimizers, c.dit.ema)
-  train_step = jax.jit(update, donate_argnums=0)
-  flops = estimate.flops(update, held[0], batch)
+  made = trainer.make(c, batch)
+  held, train_step = [made.state], made.compiled()
+  flops = estimate.flops(made.update, held[0], batch)
+  time, key = jnp.float32(0.5), jax.random.PRNGKey(0)
 
   @jax.jit
   def loss(params, batch):
-    return objective.loss_at(params, batch, jnp.float32(0.5), key).compute()
+    return made.objective.loss_at(params, batch, time, key).compute()
 
   def train():
     held[0] = jax.block_until_ready(train_step(held[0], batch)[0])

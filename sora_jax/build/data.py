@@ -92,15 +92,20 @@ def _unit(config: ConfigDict) -> tuple[int, int]:
 
 
 def pixels(
-  config: ConfigDict, clips: loader.Prepared, seed: int, augmented: bool
+  config: ConfigDict,
+  clips: loader.Prepared,
+  augmented: bool,
+  seed: int,
+  share: loader.Share = loader.WHOLE,
 ) -> Batches:
   """Padded batches of random crops for the autoencoder.
 
   Args:
     config: of the run.
     clips: that the crops are of.
-    seed: of the crops.
     augmented: whether they are thinned, zoomed and transformed.
+    seed: of the crops.
+    share: of the batches.
   """
   section = config.autoencoder
   size = dict(zip(("frames", "height", "width"), section.size))
@@ -116,6 +121,7 @@ def pixels(
     batch=section.batch,
     seed=seed,
     threads=config.threads,
+    share=share,
   )
 
 
@@ -125,17 +131,22 @@ def rows(config: ConfigDict) -> loader.Rows:
 
 
 def packed(
-  config: ConfigDict, latents: Latents, tokenizer: Tokenizer
+  config: ConfigDict,
+  latents: Latents,
+  tokenizer: Tokenizer,
+  seed: int,
+  share: loader.Share = loader.WHOLE,
 ) -> Batches:
-  """Packed rows for the transformer."""
+  """Packed rows for the transformer: a share of each batch."""
   return loader.packed(
     latents,
     patch=config.dit.patch,
     tokenizer=tokenizer,
     rows=rows(config),
     max_text=config.text.max_tokens,
-    seed=config.seed,
+    seed=seed,
     threads=config.threads,
+    share=share,
   )
 
 

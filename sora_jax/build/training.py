@@ -31,9 +31,16 @@ def optimizers(
   steps = when.Until(section.schedule.until, clock).steps()
   options = plain(section.optimizer)
   shared = {
-    k: options.pop(k) for k in ("schedule", "learning_rate", "warmup", "clip")
+    k: options.pop(k)
+    for k in ("schedule", "learning_rate", "warmup", "clip", "clip_unit")
   }
-  name = shared.pop("schedule")
+  name, base = shared.pop("schedule"), options.pop("base_width")
+  if base and "compression" in section.model:
+    raise ValueError(
+      f"base_width={base}: learning rates are transferred between "
+      "widths of the transformer, not of an autoencoder: set 0"
+    )
+  shared["narrower"] = base / section.model.width if base else 1.0
   rates = key(optimizer.SCHEDULES, name, "optimizer.schedule")
   rule = bound(optimizer.OPTIMIZERS, options, "optimizer", late=1)
   if steps is None and name != "constant":

@@ -7,18 +7,21 @@ that exists is complete; one that was made of something else refuses to load.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import os
 import shutil
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
 from array_record.python import array_record_module
+
+from sora_jax.utils import processes
 
 MANIFEST = "manifest.json"
 PER_SHARD = 4096
@@ -63,48 +66,82 @@ def unpack_item(record: bytes) -> Item:
 def write(
   directory: Path, items: Iterable[Item], made_of: Mapping[str, Any]
 ) -> None:
-  """Writes a whole cache, or nothing.
+  """Writes a whole cache, or nothing; several processes each a part of it.
 
   Args:
     directory: must not exist yet.
-    items: what to write, in order.
+    items: what this process writes, in order.
     made_of: everything that determines the latents, JSON-able.
 
   Raises:
     ValueError: if there is not a single item.
   """
   partial = directory.with_name(directory.name + ".partial")
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
-  writer, shards, count, tokens, captions = None, [], 0, {}, set()
+  index, count = processes.share()
+  if not index:
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+  processes.wait(f"{partial} is empty")
+  found = _write(partial, f"latents-{index:03d}", items)
+  (partial / _part(index)).write_text(json.dumps(found))
+  processes.wait(f"{partial} is written")
+  if not index:
+    parts = [partial / _part(i) for i in range(count)]
+    whole = _merged([json.loads(path.read_text()) for path in parts])
+    if not whole["count"]:
+      raise ValueError(
+        f"no clip could be encoded for {directory}: see skipped.jsonl for why"
+      )
+    text = json.dumps({"made_of": made_of, **whole}, indent=1)
+    (partial / MANIFEST).write_text(text)
+    for path in parts:
+      path.unlink()
+    os.replace(partial, directory)
+  processes.wait(f"{directory} is there")
+
+
+def _part(index: int) -> str:
+  return f"part-{index:03d}.json"
+
+
+def _write(folder: Path, stem: str, items: Iterable[Item]) -> dict[str, Any]:
+  """Writes shards `stem`-00000 and so on; what they hold, for a manifest."""
+  writer, shards, count, shapes, captions = None, [], 0, {}, set()
   for item in items:
     if count % PER_SHARD == 0:
       if writer:
         writer.close()
-      shards.append(f"latents-{len(shards):05d}.array_record")
+      shards.append(f"{stem}-{len(shards):05d}.array_record")
       # group_size:1 makes every record directly addressable.
       writer = array_record_module.ArrayRecordWriter(
-        str(partial / shards[-1]), "group_size:1"
+        str(folder / shards[-1]), "group_size:1"
       )
     writer.write(pack_item(item))
     shape = "x".join(map(str, item.latents.shape))
-    tokens[shape] = tokens.get(shape, 0) + 1
+    shapes[shape] = shapes.get(shape, 0) + 1
     captions.add(item.text)
     count += 1
-  if writer is None:
-    raise ValueError(
-      f"no clip could be encoded for {directory}: see skipped.jsonl for why"
-    )
-  writer.close()
-  manifest = {
-    "made_of": made_of,
+  if writer:
+    writer.close()
+  return {
     "count": count,
     "shards": shards,
-    "shapes": dict(sorted(tokens.items())),
+    "shapes": shapes,
     "captions": sorted(captions),
   }
-  (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
-  os.replace(partial, directory)
+
+
+def _merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """What several processes wrote, as one."""
+  shapes: collections.Counter[str] = collections.Counter()
+  for part in parts:
+    shapes.update(part["shapes"])
+  return {
+    "count": sum(part["count"] for part in parts),
+    "shards": [name for part in parts for name in part["shards"]],
+    "shapes": dict(sorted(shapes.items())),
+    "captions": sorted({c for part in parts for c in part["captions"]}),
+  }
 
 
 def manifest(directory: Path) -> dict[str, Any]:

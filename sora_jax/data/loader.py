@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Sequence
 
 import grain
-import jax
 import numpy as np
 
 from sora_jax.data.latents import Item, Latents
@@ -27,7 +26,7 @@ class Rows:
   """The static shape of packed batches.
 
   Attributes:
-    rows: R, over all processes.
+    rows: R, over all shares.
     length: L, video tokens in a row.
     text: S, text tokens in a row.
     clips: M, the most clips in a row.
@@ -41,9 +40,13 @@ class Rows:
   bins: int
 
 
-def _share(dataset: grain.MapDataset) -> grain.MapDataset:
-  """This process's part of a shuffled data set."""
-  return dataset[jax.process_index() :: jax.process_count()]
+Share = tuple[int, int]  # which part of the data, of how many
+WHOLE: Share = (0, 1)
+
+
+def _part(dataset: grain.MapDataset, share: Share) -> grain.MapDataset:
+  """A share of a shuffled data set."""
+  return dataset[share[0] :: share[1]]
 
 
 def _threads(count: int) -> grain.ReadOptions:
@@ -76,6 +79,7 @@ def clips(
   batch: int,
   seed: int,
   threads: int,
+  share: Share = WHOLE,
 ) -> grain.IterDataset:
   """Endless batches {video [B, T, H, W, 3], mask [B, T, H, W]}.
 
@@ -84,18 +88,19 @@ def clips(
       are passed over.
     transform: the same clip and generator state give the same result.
     size: (T, H, W) to which clips are padded.
-    batch: B over all processes.
+    batch: B over all shares.
     seed: of shuffling and transforms.
     threads: readers.
+    share: of the clips and of the batch.
   """
 
   def prepare(clip: Clip | None, rng: np.random.Generator):
     return None if clip is None else pad(transform(clip, rng), size)
 
   dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-  dataset = _share(dataset.random_map(prepare))
+  dataset = _part(dataset.random_map(prepare), share)
   return dataset.to_iter_dataset(_threads(threads)).batch(
-    batch // jax.process_count(), drop_remainder=True
+    batch // share[1], drop_remainder=True
   )
 
 
@@ -136,9 +141,11 @@ class Prepared(Sequence):
     return clip
 
 
-def ordered(source: Prepared, threads: int) -> grain.IterDataset:
+def ordered(
+  source: Prepared, threads: int, share: Share = WHOLE
+) -> grain.IterDataset:
   """Every clip once, in order; those that cannot be decoded are left out."""
-  dataset = _share(grain.MapDataset.source(source))
+  dataset = _part(grain.MapDataset.source(source), share)
   return dataset.to_iter_dataset(_threads(threads))
 
 
@@ -195,8 +202,9 @@ def packed(
   max_text: int,
   seed: int,
   threads: int,
+  share: Share = WHOLE,
 ) -> grain.IterDataset:
-  """Endless packed batches for the transformer.
+  """Endless packed batches for the transformer: a share of their rows.
 
   Returns batches of video [R, L, P], text [R, S], and `*_positions` [R, ., 3]
   and `*_segments` [R, .] of each; segment s is the same clip in both.
@@ -220,7 +228,8 @@ def packed(
     "text_at": rows.text,
   }
   dataset = grain.MapDataset.source(latents).seed(seed).shuffle().repeat()
-  dataset = _share(dataset).map(prepare).to_iter_dataset(_threads(threads))
+  dataset = _part(dataset, share).map(prepare)
+  dataset = dataset.to_iter_dataset(_threads(threads))
   dataset = grain.experimental.FirstFitPackIterDataset(
     dataset,
     length_struct=lengths,
@@ -228,9 +237,7 @@ def packed(
     max_sequences_per_bin=rows.clips,
     seed=seed,
   )
-  return dataset.map(rename).batch(
-    rows.rows // jax.process_count(), drop_remainder=True
-  )
+  return dataset.map(rename).batch(rows.rows // share[1], drop_remainder=True)
 
 
 def row_of(

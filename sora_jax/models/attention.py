@@ -26,9 +26,10 @@ WINDOW = (2, 4, 4)  # patches that "window" looks away in (t, h, w)
 TILE = 128  # tokens of the kernels' blocks
 
 
-def same_segment(segments: Array) -> Array:
-  """bool [R, L, L]: may token i look at token j?"""
-  return segments[:, :, None] == segments[:, None, :]
+def _allowed(segments: Array, positions: Array) -> Array:
+  """bool [R, 1, L, L]: may token i look at token j?"""
+  where = Where(segments, positions)
+  return block_attention.same(where, where)[:, None]
 
 
 def full(q, k, v, segments, positions):
@@ -37,10 +38,9 @@ def full(q, k, v, segments, positions):
   Heads come first and the sum of the weights divides last: on two cores 1.5
   times as fast, forwards, as the softmax of einsums over [R, L, N, K].
   """
-  del positions
   q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
   score = jnp.einsum("rnik,rnjk->rnij", q, k).astype(jnp.float32)
-  score = jnp.where(same_segment(segments)[:, None], score, NEGATIVE)
+  score = jnp.where(_allowed(segments, positions), score, NEGATIVE)
   top = jax.lax.stop_gradient(score.max(axis=-1, keepdims=True))
   weight = jnp.exp(score - top)
   total = weight.sum(axis=-1)[..., None]
@@ -50,8 +50,7 @@ def full(q, k, v, segments, positions):
 
 def library(q, k, v, segments, positions):
   """`jax.nn.dot_product_attention`, which picks a kernel by device."""
-  del positions
-  mask = same_segment(segments)[:, None]  # [R, 1, L, L]
+  mask = _allowed(segments, positions)
   return jax.nn.dot_product_attention(q, k, v, mask=mask)
 
 

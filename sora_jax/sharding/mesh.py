@@ -53,3 +53,27 @@ def check_rows(count: int, mesh: Mesh, what: str) -> None:
       f"{what} is {count}, which does not divide over {ways} devices "
       f"(mesh axes {BATCH}): use a multiple of {ways}"
     )
+
+
+def share(sharding: NamedSharding, rows: int) -> tuple[int, int]:
+  """Which part of a batch's rows this process's devices hold, of how many.
+
+  Processes across which rows are not spread, but heads or tokens, hold the
+  same part.
+
+  Raises:
+    ValueError: if the parts of two processes overlap.
+  """
+  parts: dict[int, set[int]] = {}
+  for device, (at, *_) in sharding.devices_indices_map((rows,)).items():
+    held = parts.setdefault(device.process_index, set())
+    held.update(range(*at.indices(rows)))
+  kinds = sorted({tuple(sorted(held)) for held in parts.values()})
+  if sum(map(len, kinds)) != rows or len({len(k) for k in kinds}) != 1:
+    raise ValueError(
+      f"{rows} rows over {dict(sharding.mesh.shape)} give the {len(parts)} "
+      "processes parts that overlap: put each process's devices along one of "
+      "the mesh axes"
+    )
+  own = parts[jax.process_index()]
+  return kinds.index(tuple(sorted(own))), len(kinds)

@@ -104,6 +104,7 @@ def create(
 
   def build() -> PyTree:
     init = jax.jit(lambda *a: nn.meta.unbox(make(*a)), out_shardings=placed)
-    return init(*args)
+    # From the host, where every process has the same.
+    return init(*jax.device_get(args))
 
   return build, abstract

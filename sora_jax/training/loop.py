@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding
 from sora_jax.training import when
 from sora_jax.training.checkpoint import Checkpointer
 from sora_jax.types import Evaluator, Metrics, PyTree, State
-from sora_jax.utils import logs
+from sora_jax.utils import logs, processes
 
 
 class Diverged(RuntimeError):
@@ -84,7 +84,13 @@ def evaluate(
   stage: str,
   writer: logs.MetricWriter,
 ) -> dict[str, float]:
-  """Runs evaluators and writes what they yield as "evaluator/name"."""
+  """Runs evaluators and writes what they yield as "evaluator/name".
+
+  Several processes do so each, alike, with what evaluators need of the state
+  whole on its own devices.
+  """
+  if evaluators and jax.process_count() > 1:
+    state = processes.local(state.replace(params={}, opt={}))
   found = {
     f"{name}/{key}": float(value)
     for name, evaluator in evaluators.items()
@@ -113,6 +119,7 @@ class Loop:
     finish: applied to the last state before it is saved.
     flops: of the model in one step, nothing counted twice; 0 if unknown.
     peak: matmul FLOPs a second of all devices; 0 if unknown.
+    meta: what else checkpoints say, beside what `run` takes.
   """
 
   stage: str
@@ -128,6 +135,7 @@ class Loop:
   finish: Callable[[State], State]
   flops: int = 0
   peak: float = 0.0
+  meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def run(
     self, state: State, seconds: float = 0.0, finished: bool = False
@@ -137,8 +145,8 @@ class Loop:
     Args:
       state: fresh, or restored with its data iterator.
       seconds: training time already spent.
-      finished: whether the checkpoint says that this run came to its end; one
-        that did not takes at least one step more, and is finished then.
+      finished: whether the checkpoint says that this run came to its end; if
+        not, it takes at least one step more.
 
     Returns:
       the last state, and what the evaluators say of it.
@@ -148,17 +156,17 @@ class Loop:
       SystemExit: 143 after a SIGTERM, with everything saved.
     """
     n = int(state.step)
-    clock = when.Clock(self.steps_per_epoch, n, seconds)
+    pace = processes.Pace(n)
+    clock = when.Clock(self.steps_per_epoch, n, seconds, pace.now)
     until = when.Until(self.schedule.until, clock)
     log, save, judge = (
       when.Every(getattr(self.schedule, name), clock)
       for name in ("log", "save", "evaluate")
     )
-    done = finished and until.done(n)
-    if done:
+    if done := finished and until.done(n):
       logs.say(f"{self.stage}: already trained, {n} steps")
       return state, {}
-    pending, clips, mark = [], 0, time.monotonic()
+    stop, pending, clips, mark = False, [], 0, time.monotonic()
     with (
       _Sigterm() as sigterm,
       logs.Progress(until.steps(), self.stage, start=n) as progress,
@@ -169,23 +177,23 @@ class Loop:
         state, metrics = self.step(state, put(batch, self.sharding))
         pending.append(metrics)
         n += 1
-        done = until.done(n)  # once a step: a clock could change its mind
+        stop = pace.tick(n, sigterm.raised)
+        done = until.done(n)
         if log(n):
           progress.update(n, **self._report(n, state, pending, clips, mark))
           pending, clips, mark = [], 0, time.monotonic()
         if judge(n) and not done:
           evaluate(self.evaluators, state, self.stage, self.writer)
           mark = time.monotonic()
-        if sigterm.raised and not done:
+        if (save(n) or stop) and not done:
           self._save(n, state, clock)
+        if stop and not done:
           self._exit(n)
-        if save(n) and not done:
-          self._save(n, state, clock)
       if pending:
         self._report(n, state, pending, clips, mark)
       state = self.finish(state)
       self._save(n, state, clock, finished=True)
-      if sigterm.raised:
+      if processes.any_of(stop or sigterm.raised):
         self._exit(n)
     self.checkpointer.wait()
     return state, evaluate(self.evaluators, state, self.stage, self.writer)
@@ -196,7 +204,7 @@ class Loop:
     raise SystemExit(143)
 
   def _save(self, n, state, clock, finished=False):
-    meta = {"seconds": clock.elapsed(), "finished": finished}
+    meta = {"seconds": clock.elapsed(), "finished": finished, **self.meta}
     self.checkpointer.save(n, state, self.data, meta=meta)
 
   def _report(self, n, state, pending, clips, mark) -> dict[str, float]:

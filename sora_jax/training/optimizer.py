@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax import contrib
 
@@ -42,11 +45,42 @@ def _matrices(params):
 _HIDDEN = {"qkv", "out", "up", "down"} | {"temporal", "enc_in", "dec_out"}
 
 
-def adamw(schedule, *, b1: float, b2: float, weight_decay: float):
-  """AdamW (Loshchilov & Hutter 2019)."""
-  return optax.adamw(
+def _names(path) -> set[str]:
+  return {getattr(entry, "key", None) for entry in path}
+
+
+# Kernels of the transformer whose inputs are not as many as it is wide.
+_NARROW = {"patch", "in", "text", "words"}
+
+
+def _wide(path) -> bool:
+  names = _names(path)
+  return "kernel" in names and not names & _NARROW
+
+
+def _transferred(rate: Callable) -> optax.GradientTransformation:
+  """Multiplies updates by rate(path, x)."""
+
+  def update(updates, state, params=None):
+    del params
+    scale = lambda path, x: x * rate(path, x)  # noqa: E731
+    return jax.tree_util.tree_map_with_path(scale, updates), state
+
+  return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def adamw(
+  schedule, *, b1: float, b2: float, weight_decay: float, narrower: float = 1.0
+):
+  """AdamW (Loshchilov & Hutter 2019); `narrower` as in `make`."""
+  rule = optax.adamw(
     schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=_matrices
   )
+  if narrower == 1:
+    return rule
+  # A sum over n inputs that all move alike grows with n.
+  rate = lambda path, x: narrower if _wide(path) else 1.0  # noqa: E731
+  return optax.chain(rule, _transferred(rate))
 
 
 def matrices(params):
@@ -58,20 +92,27 @@ def matrices(params):
   that touches the latents of an autoencoder are left out.
   """
 
-  def of(path, x):
-    names = {getattr(entry, "key", None) for entry in path}
-    if x.ndim >= 4 and "conv" in names:
-      *seen, channel = range(x.ndim)
-      return contrib.MuonDimensionNumbers(tuple(seen), channel)
-    if not names & _HIDDEN or "kernel" not in names or x.ndim not in (2, 3):
-      return None
-    return contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
-
-  return jax.tree_util.tree_map_with_path(of, params)
+  return jax.tree_util.tree_map_with_path(_matrix, params)
 
 
-def muon(schedule, *, b1: float, b2: float, weight_decay: float):
-  """Muon for hidden `matrices`, NAdamW for the rest (Jordan et al. 2024)."""
+def _matrix(path, x) -> contrib.MuonDimensionNumbers | None:
+  names = _names(path)
+  if x.ndim >= 4 and "conv" in names:
+    *seen, channel = range(x.ndim)
+    return contrib.MuonDimensionNumbers(tuple(seen), channel)
+  if not names & _HIDDEN or "kernel" not in names or x.ndim not in (2, 3):
+    return None
+  return contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
+
+
+def muon(
+  schedule, *, b1: float, b2: float, weight_decay: float, narrower: float = 1.0
+):
+  """Muon for hidden `matrices`, NAdamW for the rest (Jordan et al. 2024).
+
+  `narrower` as in `make`: of an orthogonal update whose entries keep their
+  size the largest singular value grows with the root of the width.
+  """
   directions = contrib.muon(
     -1.0,  # optax multiplies by minus the learning rate; ours comes last
     beta=b1,
@@ -82,24 +123,60 @@ def muon(schedule, *, b1: float, b2: float, weight_decay: float):
     consistent_rms=0.2,
   )
   # Here, because optax decays either no kernel of Adam's share or all of it.
-  return optax.chain(
+  rule = optax.chain(
     directions,
     optax.add_decayed_weights(weight_decay, _matrices),
     optax.scale_by_learning_rate(schedule),
   )
+  if narrower == 1:
+    return rule
+
+  def rate(path, x):
+    hidden = _matrix(path, x) is not None
+    return (math.sqrt(narrower) if hidden else narrower) if _wide(path) else 1.0
+
+  return optax.chain(rule, _transferred(rate))
 
 
 OPTIMIZERS = {"adamw": adamw, "muon": muon}
 
 
+def adaptive_clip(limit: float) -> optax.GradientTransformation:
+  """Adaptive gradient clipping (Brock et al. 2021, "NFNets").
+
+  The gradient of each unit, the weights of one output, is at most `limit` times
+  as long as they are, or 1e-3 if they are shorter. (optax has it for other
+  layouts than kernels under nn.scan.)
+  """
+
+  def clip(path, grad, weight):
+    if "conv" in _names(path) and grad.ndim >= 4:
+      axes = tuple(range(grad.ndim - 1))
+    else:
+      axes = (-2,) if "kernel" in _names(path) and grad.ndim >= 2 else (-1,)
+    norm, size = (
+      jnp.sqrt(jnp.sum(jnp.square(x), axis=axes, keepdims=True))
+      for x in (grad, weight)
+    )
+    most = limit * jnp.maximum(size, 1e-3)
+    return grad * jnp.minimum(1.0, most / jnp.maximum(norm, 1e-12))
+
+  def update(updates, state, params):
+    return jax.tree_util.tree_map_with_path(clip, updates, params), state
+
+  return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
 def make(
-  rule: Callable[[optax.Schedule], optax.GradientTransformation],
+  rule: Callable[..., optax.GradientTransformation],
   schedule: Callable[[float, int, int], optax.Schedule],
   *,
   learning_rate: float,
   warmup: int,
   clip: float,
+  clip_unit: float,
   steps: int,
+  narrower: float = 1.0,
 ) -> optax.GradientTransformation:
   """The optimizer of one player.
 
@@ -109,7 +186,14 @@ def make(
     learning_rate: the schedule's peak.
     warmup: steps of linear warm-up.
     clip: global norm to which gradients are clipped.
+    clip_unit: see `adaptive_clip`, which comes first; 0 leaves it out.
     steps: length of the run, for schedules that end.
+    narrower: width at which the learning rate was found, over this model's.
+      Kernels that grow with the width then learn more slowly, so that the best
+      rate is the same for both (Yang et al. 2022, "Tensor Programs V").
   """
   rate = schedule(learning_rate, warmup, steps)
-  return optax.chain(optax.clip_by_global_norm(clip), rule(rate))
+  adaptive = [adaptive_clip(clip_unit)] if clip_unit else []
+  if narrower != 1:
+    rule = functools.partial(rule, narrower=narrower)
+  return optax.chain(*adaptive, optax.clip_by_global_norm(clip), rule(rate))

@@ -26,10 +26,18 @@ from tensorboardX.proto import event_pb2, summary_pb2
 _RESERVED = ("step", "stage", "time")
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _SECONDS_BETWEEN_LINES = 15.0
+_quiet: list[bool] = []
+
+
+def hush() -> None:
+  """Keeps `say` quiet from now on: another process says the same."""
+  _quiet.append(True)
 
 
 def say(text: str) -> None:
   """Writes one line to stdout, above a progress bar if there is one."""
+  if _quiet:
+    return
   tqdm.tqdm.write(text, file=sys.stdout)
   # A log file would otherwise show nothing until its buffer is full.
   sys.stdout.flush()

@@ -27,13 +27,13 @@ from sora_jax.utils import logs
 def contexts(model, tmp_path_factory):
   """A context for each stage, with clips of the digits set."""
   run, folder = model.run, tmp_path_factory.mktemp("evaluators")
-  clips = run.clips("test")
+  clips = run.data.clips("test")
   first = [clip for clip in clips if clip is not None][:4]
   items = [
     Item(model.pipeline.encode(model.frozen, c.video)[0], c.text, c.key)
     for c in first
   ]
-  words = run.tokenizer()
+  words = run.data.tokenizer()
   sequences = [
     loader.tokens(i, run.config.dit.patch, words, run.config.text.max_tokens)
     for i in items

@@ -1,5 +1,6 @@
 """Every optimizer with every schedule; what decays, and what is a matrix."""
 
+import functools
 import itertools
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from sora_jax import build
 from sora_jax.run import Run
 from sora_jax.training import optimizer
 
@@ -18,14 +20,24 @@ OPTIONS = {
 STEPS = 40
 
 
-def make(name, schedule="constant", clip=1e9, rate=0.05, **options):
+def make(
+  name,
+  schedule="constant",
+  clip=1e9,
+  rate=0.05,
+  clip_unit=0.0,
+  narrower=1.0,
+  **options,
+):
   row = optimizer.OPTIMIZERS[name]
   return optimizer.make(
-    lambda found: row(found, **(OPTIONS[name] | options)),
+    functools.partial(row, **(OPTIONS[name] | options)),
     optimizer.SCHEDULES[schedule],
     learning_rate=rate,
     warmup=4,
     clip=clip,
+    clip_unit=clip_unit,
+    narrower=narrower,
     steps=STEPS,
   )
 
@@ -184,6 +196,7 @@ def test_gradients_are_clipped_by_their_common_norm():
     learning_rate=1.0,
     warmup=0,
     clip=1.0,
+    clip_unit=0.0,
     steps=STEPS,
   )
   params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
@@ -223,3 +236,83 @@ def test_muon_takes_hidden_matrices_by_their_whole_name():
   }
   # Adam keeps two moments of each number, Muon one.
   assert count == {"out": 1, "linear_out": 2, "upper": 2}
+
+
+def test_adaptive_clipping_looks_at_each_unit():
+  """A unit's gradient is as long as its weights say, or as it was."""
+  rng = np.random.default_rng(3)
+  draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+  params = {
+    "blocks": {"up": {"kernel": draw(2, 6, 4), "bias": draw(2, 4)}},
+    "spatial": {"conv": draw(3, 3, 4, 8)},
+    "new": {"kernel": np.zeros((5, 3), np.float32)},
+  }
+  axes = {"kernel": -2, "bias": -1, "conv": (0, 1, 2)}
+  grads = jax.tree.map(lambda x: 10 * draw(*x.shape), params)
+  grads["blocks"]["up"]["kernel"][0, :, 1] *= 1e-4  # a unit that is calm
+  rule = optimizer.adaptive_clip(0.1)
+  found, _ = rule.update(grads, rule.init(params), params)
+  for path, x in jax.tree_util.tree_leaves_with_path(found):
+    name = path[-1].key
+    grad, weight = (
+      functools.reduce(lambda t, k: t[k.key], path, tree)
+      for tree in (grads, params)
+    )
+    length, before, size = (
+      np.sqrt(np.square(a).sum(axes[name], keepdims=True))
+      for a in (x, grad, weight)
+    )
+    wanted = np.minimum(before, 0.1 * np.maximum(size, 1e-3))
+    np.testing.assert_allclose(length, wanted, rtol=1e-5)
+    # Its direction stays.
+    np.testing.assert_allclose(x * before, grad * length, rtol=1e-4)
+  calm = found["blocks"]["up"]["kernel"][0, :, 1]
+  np.testing.assert_array_equal(calm, grads["blocks"]["up"]["kernel"][0, :, 1])
+
+
+@pytest.mark.parametrize("name, power", [("adamw", 1.0), ("muon", 0.5)])
+def test_a_rate_is_transferred_to_kernels_that_grow(name, power):
+  params = weights()
+  grads = jax.tree.map(lambda x: x + 0.1, params)
+
+  def first(narrower):
+    rule = make(name, narrower=narrower)
+    state = rule.init(params)
+    for _ in range(3):
+      updates, state = rule.update(grads, state, params)
+    return updates
+
+  ratios = jax.tree.map(
+    lambda a, b: float((a / b).mean()), first(0.25), first(1)
+  )
+  attention = ratios["blocks"]["attention"]["qkv"]
+  assert attention["kernel"] == pytest.approx(0.25**power, rel=1e-4)
+  for same in (
+    attention["bias"],
+    ratios["embedding"],
+    *ratios["patch"].values(),
+  ):
+    assert same == pytest.approx(1, rel=1e-4)
+
+
+def test_configs_say_the_width_at_which_a_rate_was_found(tiny, tmp_path):
+  """Twice as wide: half the rate in a block, the same at the patches."""
+
+  def moved(base):
+    config = tiny({"dit.optimizer.base_width": base})
+    optimizers = build.optimizers(config.dit, ("dit",), 1)
+    params = {n: {"kernel": jnp.ones((2, 2))} for n in ("up", "patch")}
+    state = optimizers["dit"].init(params)
+    for _ in range(3):
+      updates, state = optimizers["dit"].update(params, state, params)
+    return {n: float(x["kernel"][0, 0]) for n, x in updates.items()}
+
+  plain, transferred = moved(0), moved(8)  # tiny is 16 wide
+  assert transferred["up"] == pytest.approx(plain["up"] / 2)
+  assert transferred["patch"] == pytest.approx(plain["patch"])
+
+
+def test_an_autoencoder_has_no_rate_to_transfer(tiny):
+  config = tiny({"autoencoder.optimizer.base_width": 8})
+  with pytest.raises(ValueError, match=r"base_width=8.*set 0"):
+    build.everything(config)

@@ -1,0 +1,151 @@
+"""Several processes that train one model, each with devices of its own.
+
+All of them run the same program. Arrays of a train step are spread over the
+devices of all; what is not worth spreading (evaluation, sampling, statistics)
+every process computes for itself, alike, and only the first one's files count.
+Where they could come to differ, on time and on what lies on the disk, they
+agree first. They share a file system.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from sora_jax.utils import logs
+
+BETWEEN = 5.0  # seconds between agreements on the time, about
+
+
+def start(address: str, count: int, index: int) -> None:
+  """Joins the other processes, of which the first alone talks from now on.
+
+  To be called before anything else asks for devices.
+
+  Args:
+    address: "host:port" of the first process; "auto" where SLURM, Open MPI, GKE
+      or Cloud TPU say it, and the rest, themselves.
+    count: of processes; with "auto" ignored.
+    index: of this one.
+  """
+  if address == "auto":
+    jax.distributed.initialize()
+  elif ":" not in address or not 0 <= index < count:
+    raise ValueError(
+      f"process {index} of {count} at {address!r}: give "
+      "--coordinator=HOST:PORT of the first process, --processes=COUNT, and "
+      "--process=INDEX from 0 to COUNT - 1; or --coordinator=auto on SLURM, "
+      "Open MPI, GKE or Cloud TPU"
+    )
+  else:
+    jax.distributed.initialize(address, count, index)
+  if not first():
+    logs.hush()
+
+
+def first() -> bool:
+  """Whether this process is the one whose files count."""
+  return jax.process_index() == 0
+
+
+def share() -> tuple[int, int]:
+  """(index of this process, number of processes)."""
+  return jax.process_index(), jax.process_count()
+
+
+def agree(value: Any) -> np.ndarray:
+  """What the first process says."""
+  if jax.process_count() == 1:
+    return np.asarray(value)
+  return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+def any_of(flag: bool) -> bool:
+  """Whether it is true in any process."""
+  if jax.process_count() == 1:
+    return flag
+  return bool(multihost_utils.process_allgather(np.bool_(flag)).any())
+
+
+def wait(what: str) -> None:
+  """Returns when every process has come here."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(what)
+
+
+def once(path: Path, make: Callable[[], None]) -> None:
+  """Has the first process make what is not there yet; the others wait."""
+  if agree(not path.exists()):
+    if first():
+      make()
+    wait(str(path))
+
+
+@functools.cache
+def private(folder: Path) -> Path:
+  """The folder, for the first process; for others one that they can litter."""
+  if first():
+    return folder
+  own = tempfile.mkdtemp()
+  atexit.register(shutil.rmtree, own, ignore_errors=True)
+  return Path(own)
+
+
+def local(tree: Any) -> Any:
+  """The tree with arrays whole on this process's first device.
+
+  Arrays that are here in full are left as they are. All processes have to call
+  it together.
+  """
+
+  def whole(x):
+    if not isinstance(x, jax.Array) or x.is_fully_addressable:
+      return x
+    x = multihost_utils.process_allgather(x, tiled=True)
+    return jax.device_put(x, jax.local_devices()[0])
+
+  return jax.tree.map(whole, tree)
+
+
+class Pace:
+  """A clock that all processes read alike, and a flag that any may raise.
+
+  A process alone reads its own at every step. Several agree every few seconds,
+  at a step that they agreed on before; in between their clock stands still.
+  """
+
+  def __init__(self, step: int):
+    self._start, self._seconds = time.monotonic(), 0.0
+    self._last, self._due, self._raised = step, step, False
+
+  def now(self) -> float:
+    """Seconds since it was made, as of the last `tick`."""
+    return self._seconds
+
+  def tick(self, step: int, raised: bool) -> bool:
+    """Takes the time; whether any process has raised its flag.
+
+    Args:
+      step: how many are done, one more at every call.
+      raised: the flag of this process.
+    """
+    passed = time.monotonic() - self._start
+    if jax.process_count() == 1:
+      self._seconds, self._raised = passed, raised
+    elif step >= self._due:
+      told = multihost_utils.process_allgather(np.float32([passed, raised]))
+      rate = (step - self._last) / max(float(told[0, 0]) - self._seconds, 1e-3)
+      self._seconds, self._last = float(told[0, 0]), step
+      self._due = step + max(int(BETWEEN * rate), 1)
+      self._raised |= bool(told[:, 1].any())
+    return self._raised
