@@ -177,7 +177,7 @@ def main(argv: list[str]) -> None:
     kind = kinds[layout]
     clips = c.dit.rows.clips if layout == "packed" else 1
     made = trainer.make(changed(c, attention, clips), kind.batches[0])
-    run, state = made.compiled(donate=False), made.state
+    run, state = made.compiled(donate=False), made.fresh()
     seen = set()
     for batch in kind.batches:
       if (shape := batch["video"].shape) not in seen:

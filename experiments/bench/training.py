@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
     }
     runs = {name: one.compiled() for name, one in made.items()}
     runs["input"] = runs["by frame"]
-    states = {name: one.state for name, one in made.items()}
+    states = {name: one.fresh() for name, one in made.items()}
     times: dict[str, list[float]] = {name: [] for name in SIDES}
     for turn in range(flags.FLAGS.rounds + 1):
       for name in SIDES:

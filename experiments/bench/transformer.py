@@ -22,6 +22,7 @@ alone, nothing counted twice) over those of a large matmul in the same time.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import statistics
 import time
@@ -99,7 +100,7 @@ def ours(case: Case) -> tuple[Side, int]:
   c = config(case)
   batch = jax.tree.map(jnp.asarray, batch_of(c, case))
   made = trainer.make(c, batch)
-  held, train_step = [made.state], made.compiled()
+  held, train_step = [made.fresh()], made.compiled()
   flops = estimate.flops(made.update, held[0], batch)
   time, key = jnp.float32(0.5), jax.random.PRNGKey(0)
 
@@ -161,36 +162,48 @@ def _model(name: str, case: Case):
   return model, x, lambda x: model(x, time_step, words).sample
 
 
-def theirs(name: str, case: Case) -> Side:
-  """The steps of one of diffusers'."""
+def theirs(
+  name: str, case: Case, device: str = "cpu", compiled: bool = False
+) -> Side:
+  """The steps of one of diffusers': eager in float32, or compiled in half."""
   import torch
 
-  model, x, call = _model(name, case)
+  with torch.device(device):
+    model, x, call = _model(name, case)
+  half = functools.partial(torch.autocast, device, torch.bfloat16, compiled)
+  done = torch.cuda.synchronize if device == "cuda" else lambda: None
+  if compiled:
+    model.compile()
   weights = sum(p.numel() for p in model.parameters())
   logs.say(f"{name} {case.size}: {weights / 1e6:.1f} M parameters")
   optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
   def train():
     optimizer.zero_grad(set_to_none=True)
-    torch.nn.functional.mse_loss(call(x), x).backward()
+    with half():
+      loss = torch.nn.functional.mse_loss(call(x), x)
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
+    done()
 
   def forward():
-    with torch.inference_mode():
+    with torch.inference_mode(), half():
       call(x)
+    done()
 
   return {"forward": forward, "train": train}
 
 
-def matmul() -> Callable[[], None]:
+def matmul(dtype: str = "float32", side: int = MATMUL) -> Callable[[], None]:
   """One large matmul."""
-  a = jnp.ones((MATMUL, MATMUL))
+  a = jnp.ones((side, side), dtype)
   run = jax.jit(lambda a: a @ a)
   return lambda: jax.block_until_ready(run(a))
 
 
-def _seconds(run: Callable[[], None]) -> float:
+def seconds(run: Callable[[], None]) -> float:
+  """How long a call takes."""
   start = time.perf_counter()
   run()
   return time.perf_counter() - start
@@ -206,8 +219,8 @@ def measured(case: Case) -> dict[str, float]:
     run()  # compiles, and takes its memory
   rounds = []
   for k in range(flags.FLAGS.rounds):
-    rounds.append({key: _seconds(run) for key, run in runs.items()})
-    rounds[-1]["matmul"] = _seconds(peak)
+    rounds.append({key: seconds(run) for key, run in runs.items()})
+    rounds[-1]["matmul"] = seconds(peak)
     shown = {str(key): round(s, 3) for key, s in rounds[-1].items()}
     logs.say(f"{case.size}, {case.latents}, round {k + 1}: {shown}")
   out = {}
