@@ -53,6 +53,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "factored": True,  # (2 + 1)-D
       "lowering": "fastest",  # of full kernels
       "heads": 0,  # of attention: a transformer's, or one within a frame
+      "parity": False,  # whether it knows odd rows and columns from even
       "logvar": -8.0,
       "dtype": "float32",
     },

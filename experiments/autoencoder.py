@@ -124,6 +124,7 @@ def sweep(data: str) -> Iterator[tuple[str, dict[str, object]]]:
   yield "wider", {model + "width": 192}
   yield "full kernels", {model + "factored": False}
   yield "attention", {model + "heads": 4}
+  yield "parity", {model + "parity": True}
   yield "transformer", {model + "block": "transformer", model + "heads": 4}
   yield "l1", {objective + "reconstruction": "l1"}
   yield "gradient", {objective + "terms.gradient": 0.5}

@@ -48,6 +48,7 @@ def tiny_fixture():
 # Blocks of the autoencoder: name -> what to change of `autoencoder`.
 BLOCKS = {
   "factored": {},
+  "parity": {"parity": True},
   "full, attention": {"factored": False, "heads": 2},
   "transformer": {"block": "transformer", "heads": 2},
 }
@@ -65,7 +66,7 @@ def autoencoder(compression, channels, width=8, depth=1, kind=None, **changes):
     "factored": True,
     "lowering": "fastest",
   }
-  options |= {"heads": 0, "logvar": -8.0, "dtype": jnp.float32}
+  options |= {"heads": 0, "parity": False, "logvar": -8.0, "dtype": jnp.float32}
   return (kind or Autoencoder)(
     compression, channels, width, depth, **(options | changes)
   )

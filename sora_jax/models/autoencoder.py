@@ -18,7 +18,7 @@ result is the same; `objectives.streaming` does it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -32,6 +32,7 @@ from sora_jax.packing.patchify import patchify, unpatchify
 from sora_jax.types import Array
 
 Compression = tuple[int, int, int]
+CORNER = (0, 0)
 
 
 def latent_size(
@@ -113,6 +114,8 @@ class Autoencoder(nn.Module):
     heads: of a transformer's blocks; of convolutions, of one attention block
       within every latent frame, in the middle of the encoder and of the
       decoder, or 0 for none.
+    parity: whether encoder and decoder know a cell's row and column modulo 2,
+      so that neighbours can tell different things of what they share.
     logvar: starting log-variance of the latents around their mean.
     dtype: of the computation; parameters are float32.
   """
@@ -126,6 +129,7 @@ class Autoencoder(nn.Module):
   factored: bool
   lowering: str
   heads: int
+  parity: bool
   logvar: float
   dtype: Any
 
@@ -140,6 +144,17 @@ class Autoencoder(nn.Module):
     # The linear path stays in float32: it is small, and it is the floor.
     self.linear_in = layers.Dense(self.channels, (None, None))
     self.linear_out = layers.Dense(pixels, (None, None))
+    if self.parity:
+      self.enc_parity, self.dec_parity = (
+        self.param(
+          f"{side}_parity",
+          nn.with_logical_partitioning(
+            nn.initializers.normal(1.0), (None, "embed")
+          ),
+          (4, self.width),
+        )
+        for side in ("enc", "dec")
+      )
     self.enc_in, self.enc_blocks = dense(self.width), blocks()
     self.enc_out = dense(2 * self.channels, init=layers.zeros)
     self.dec_in, self.dec_blocks = dense(self.width), blocks()
@@ -158,12 +173,15 @@ class Autoencoder(nn.Module):
   def __call__(self, video: Array) -> Array:
     return self.decode(self.encode(video)[0])
 
-  def encode(self, video: Array, start: bool = True) -> tuple[Array, Array]:
+  def encode(
+    self, video: Array, start: bool = True, corner: Sequence[int] = CORNER
+  ) -> tuple[Array, Array]:
     """Mean and log-variance of the latents.
 
     Args:
       video: float [B, T, H, W, 3] in -1..1, T = 1 + ct * k.
       start: false for a chunk that goes on, of T = ct * k frames.
+      corner: row and column of its first cell, for a part of a frame.
 
     Returns:
       two float32 [B, t, h, w, c].
@@ -171,27 +189,42 @@ class Autoencoder(nn.Module):
     _check_video(video)
     cells = to_cells(video, self.compression, start)  # [B, t, h, w, pixels]
     x = self.enc_in(cells)
+    if self.parity:
+      x += _told(self.enc_parity, x, corner)
     for block in self.enc_blocks:
       x = block(x)
     mean, logvar = jnp.split(self.enc_out(x).astype(jnp.float32), 2, axis=-1)
     return self.linear_in(cells) + mean, self.logvar + logvar
 
-  def decode(self, z: Array, start: bool = True) -> Array:
+  def decode(
+    self, z: Array, start: bool = True, corner: Sequence[int] = CORNER
+  ) -> Array:
     """Latents [B, t, h, w, c] -> float32 video [B, T, H, W, 3], about -1..1.
 
     Args:
       z: latents.
       start: false for a chunk that goes on; its T is ct * t.
+      corner: as above.
     """
     if z.ndim != 5 or z.shape[-1] != self.channels:
       raise ValueError(
         f"latents have shape {z.shape}; need [B, t, h, w, {self.channels}]"
       )
     x = self.dec_in(z)
+    if self.parity:
+      x += _told(self.dec_parity, x, corner)
     for block in self.dec_blocks:
       x = block(x)
     cells = self.linear_out(z) + self.dec_out(x).astype(jnp.float32)
     return to_video(cells, self.compression, start)
+
+
+def _told(table: Array, x: Array, corner: Sequence[int]) -> Array:
+  """For each cell of x [B, t, h, w, C] its row of the table [4, C]."""
+  rows, columns = (
+    (jnp.arange(n) + at) % 2 for n, at in zip(x.shape[2:4], corner)
+  )
+  return jnp.asarray(table, x.dtype)[2 * rows[:, None] + columns]
 
 
 def _convolutions(model: Autoencoder) -> list[nn.Module]:

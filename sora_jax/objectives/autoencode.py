@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -227,7 +227,13 @@ class Autoencode:
     return self.chunk_out(params, stats, z, {}, start=True)[0]
 
   def chunk_in(
-    self, params: PyTree, stats: PyTree, video: Array, past: PyTree, start: bool
+    self,
+    params: PyTree,
+    stats: PyTree,
+    video: Array,
+    past: PyTree,
+    start: bool,
+    corner: Sequence[int] = ae.CORNER,
   ) -> tuple[Array, PyTree]:
     """`encode` of a part of a clip.
 
@@ -237,6 +243,7 @@ class Autoencode:
       video: uint8, 1 + ct * k frames of a clip's start, else ct * k.
       past: what the chunk before left; {} at the start.
       start: whether the clip starts here.
+      corner: row and column of the first cell, of a part of a frame.
 
     Returns:
       latents, and what the next chunk needs.
@@ -245,19 +252,27 @@ class Autoencode:
       {"params": params, **past},
       ae.from_uint8(video),
       start,
+      corner,
       method="encode",
       mutable=[STREAM],
     )
     return (mean - stats["mean"]) / stats["std"], left
 
   def chunk_out(
-    self, params: PyTree, stats: PyTree, z: Array, past: PyTree, start: bool
+    self,
+    params: PyTree,
+    stats: PyTree,
+    z: Array,
+    past: PyTree,
+    start: bool,
+    corner: Sequence[int] = ae.CORNER,
   ) -> tuple[Array, PyTree]:
     """`decode` of a part of a clip; arguments as in `chunk_in`."""
     video, left = self.model.apply(
       {"params": params, **past},
       z * stats["std"] + stats["mean"],
       start,
+      corner,
       method="decode",
       mutable=[STREAM],
     )

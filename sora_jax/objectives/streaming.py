@@ -19,8 +19,11 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 import numpy as np
 
+from sora_jax.models.autoencoder import CORNER
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.types import Array, PyTree
+
+Corner = tuple[int, int]  # row and column of a tile's first cell
 
 
 @dataclasses.dataclass(frozen=True)  # equal ones share what jit compiled
@@ -104,8 +107,8 @@ class Streaming:
     """
     model = self.objective.model
 
-    def run(part: Array) -> np.ndarray:
-      return np.asarray(self._out(frozen, part, {}, True)[0])
+    def run(part: Array, corner: Corner) -> np.ndarray:
+      return np.asarray(self._out(frozen, part, {}, True, corner)[0])
 
     out = tiled(run, z, tile, overlap, model.compression[1:], model.halo)
     return np.clip(np.rint(out), 0, 255).astype(np.uint8)
@@ -118,11 +121,11 @@ class Streaming:
     video = pad(video, model.compression)
     _, ch, cw = model.compression
 
-    def run(part: np.ndarray) -> np.ndarray:
+    def run(part: np.ndarray, corner: Corner) -> np.ndarray:
       b, t, h, w, _ = part.shape  # [B, T, h, w, ch * cw * 3]
       part = part.reshape(b, t, h, w, ch, cw, 3).swapaxes(3, 4)
       part = part.reshape(b, t, h * ch, w * cw, 3)
-      return np.asarray(self._in(frozen, part, {}, True)[0])
+      return np.asarray(self._in(frozen, part, {}, True, corner)[0])
 
     b, t, h, w, _ = video.shape
     cells = video.reshape(b, t, h // ch, ch, w // cw, cw, 3).swapaxes(3, 4)
@@ -130,15 +133,15 @@ class Streaming:
     return tiled(run, cells, tile, overlap, (1, 1), model.halo)
 
   @functools.partial(jax.jit, static_argnums=(0, 4))
-  def _in(self, frozen, video, past, start):
+  def _in(self, frozen, video, past, start, corner=CORNER):
     return self.objective.chunk_in(
-      frozen["autoencoder"], frozen["stats"], video, past, start
+      frozen["autoencoder"], frozen["stats"], video, past, start, corner
     )
 
   @functools.partial(jax.jit, static_argnums=(0, 4))
-  def _out(self, frozen, z, past, start):
+  def _out(self, frozen, z, past, start, corner=CORNER):
     return self.objective.chunk_out(
-      frozen["autoencoder"], frozen["stats"], z, past, start
+      frozen["autoencoder"], frozen["stats"], z, past, start, corner
     )
 
 
@@ -172,17 +175,18 @@ def _longer(x: np.ndarray, axis: int, unit: int, first: int = 0) -> np.ndarray:
 
 
 def tiled(
-  run: Callable[[Array], np.ndarray],
+  run: Callable[[Array, Corner], np.ndarray],
   x: Array,
   tile: int,
   overlap: int,
   scale: tuple[int, int],
   halo: int,
 ) -> np.ndarray:
-  """run(x) by overlapping tiles of height and width, blended linearly.
+  """run(x, (0, 0)) by overlapping tiles of height and width, blended linearly.
 
   Args:
-    run: [B, t, tile, tile, C] -> [B, T, tile * sh, tile * sw, C'].
+    run: [B, t, tile, tile, C], and where it lies in x ->
+      [B, T, tile * sh, tile * sw, C'].
     x: [B, t, h, w, C].
     tile: side of a tile; a shorter side of x makes a shorter tile.
     overlap: of neighbours, at least.
@@ -205,7 +209,7 @@ def tiled(
   for i, k in itertools.product(
     *(starts(n, tile, overlap) for n in x.shape[2:4])
   ):
-    out = run(x[:, :, i : i + tile, k : k + tile])
+    out = run(x[:, :, i : i + tile, k : k + tile], (i, k))
     if total is None:
       size = [n * s for n, s in zip(x.shape[2:4], scale)]
       total = np.zeros((*out.shape[:2], *size, out.shape[-1]), np.float32)

@@ -1,6 +1,7 @@
 """The autoencoder: causal to the bit, and never worse than PCA at first."""
 
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -285,3 +286,25 @@ def test_a_direction_without_variance_is_harmless():
   assert jnp.abs(z).max() < 10
   back = z @ found["out_kernel"] + found["out_bias"]
   np.testing.assert_allclose(back, cells, atol=1e-3)
+
+
+def test_parity_is_told_by_row_and_column():
+  """Cells that hold the same are coded by where they lie, modulo 2."""
+  model = autoencoder((4, 8, 8), channels=6, parity=True)
+  video = jnp.full((1, 1, 48, 48, 3), 0.3)
+  params = nn.meta.unbox(model.init(jax.random.PRNGKey(0), video))
+  head = params["params"]["enc_out"]["kernel"]  # zero at first
+  draw = jax.random.normal(jax.random.PRNGKey(1), head.shape)
+  params["params"]["enc_out"]["kernel"] = draw
+
+  def inner(corner):
+    mean, _ = model.apply(params, video, True, corner, method="encode")
+    return np.asarray(mean[0, 0, 2:4, 2:4])  # away from the borders
+
+  found = inner((0, 0))
+  kinds = found.reshape(4, -1)
+  for a, b in itertools.combinations(kinds, 2):
+    assert np.abs(a - b).max() > 1e-3
+  np.testing.assert_allclose(inner((1, 0)), found[::-1], atol=1e-5)
+  np.testing.assert_allclose(inner((0, 1)), found[:, ::-1], atol=1e-5)
+  np.testing.assert_allclose(inner((4, 2)), found, atol=1e-5)
