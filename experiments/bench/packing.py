@@ -106,14 +106,9 @@ class Layout:
     return Layout(list(batches), int(sum(s.size for s in segments)), tokens)
 
 
-def batches(
-  c: ConfigDict, found: Sequence[Item], rows: loader.Rows
-) -> Iterator[dict[str, np.ndarray]]:
-  """Endless batches of the items in such rows."""
-  words = tokenizer.train([i.text for i in found], c.text.vocab_size)
-  return iter(
-    loader.packed(found, c.dit.patch, words, rows, TEXT, seed=0, threads=1)
-  )
+def words_of(c: ConfigDict, found: Sequence[Item]) -> tokenizer.Tokenizer:
+  """That of all captions, for every layout the same."""
+  return tokenizer.train([i.text for i in found], c.text.vocab_size)
 
 
 def tokens_of(c: ConfigDict, item: Item) -> int:
@@ -124,14 +119,20 @@ def tokens_of(c: ConfigDict, item: Item) -> int:
 def layouts(c: ConfigDict, found: list[Item]) -> dict[str, Layout]:
   """An epoch of the clips, packed, padded and bucketed."""
   lengths = [tokens_of(c, item) for item in found]
-  total, rows = sum(lengths), build.rows(c)
+  total, rows, words = sum(lengths), build.rows(c), words_of(c, found)
+
+  def batches(some: Sequence[Item], rows: loader.Rows):
+    return iter(
+      loader.packed(some, c.dit.patch, words, rows, TEXT, seed=0, threads=1)
+    )
+
   count = max(1, total // (rows.rows * rows.length))
-  packed = itertools.islice(batches(c, found, rows), count)
+  packed = itertools.islice(batches(found, rows), count)
 
   def alone(some: list[Item], length: int) -> Iterator[dict[str, np.ndarray]]:
     shape = loader.Rows(max(1, PLACES // length), length, TEXT, 1, 1)
     count = max(1, round(len(some) / shape.rows))
-    return itertools.islice(batches(c, some, shape), count)
+    return itertools.islice(batches(some, shape), count)
 
   buckets = collections.defaultdict(list)
   for item, length in zip(found, lengths):
