@@ -181,8 +181,9 @@ def same_model(
     # One without the key "modulation" has its heads in another order, too.
     if dit["model"]["attention"] in EXACT:
       dit["model"] = dit["model"] | {"attention": "full"}
-    # Before there was a choice, all blocks were convolutions.
-    model = {"block": "conv", **c["autoencoder"]["model"]}
+    # Before there was a choice, all blocks were convolutions, told nothing.
+    before = {"block": "conv", "parity": False}
+    model = before | c["autoencoder"]["model"]
     found = {"autoencoder.model": model, "text": c["text"]}
     found |= {f"dit.{k}": v for k, v in dit.items()}
     return {

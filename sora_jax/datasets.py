@@ -38,8 +38,10 @@ class Datasets:
   @functools.cached_property
   def source(self) -> Source:
     """The clips as they are; opening it may read what is on disk."""
-    notes = processes.private(self._workdir)
+    index, _ = processes.share()
+    notes = self._workdir / f"processes/{index:03d}" if index else self._workdir
     source = build.source(self._config, notes)()
+    processes.check_same(f"{source.fingerprint()}", "data")
     if source.skipped:
       logs.say(
         f"data: {len(source.skipped)} items cannot be used and are left out; "
@@ -73,7 +75,7 @@ class Datasets:
       "transforms": sections.plain(config.transforms),
       "buckets": build.sizes(config),
     }
-    if processes.agree(folder.exists()):
+    if not processes.missing(folder):
       cache.check(folder, made_of)
     else:
       clips, share = self.clips("train"), processes.share()

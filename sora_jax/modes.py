@@ -20,11 +20,12 @@ from sora_jax.sampling.pipeline import Request
 from sora_jax.sampling.tasks import KEPT
 from sora_jax.training import loop, when
 from sora_jax.types import Clip
-from sora_jax.utils import files, logs, media, sections
+from sora_jax.utils import files, logs, media, processes, sections
 
 
 def train(run: Run) -> None:
   """Every stage of the config; what is done already is not done again."""
+  processes.check_shared(run.workdir)
   run.remember()
   stages = run.config.stages
   if "autoencoder" in stages and not run.config.autoencoder.checkpoint:

@@ -155,7 +155,8 @@ class Run:
       f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     )
     with self.checkpointer(name) as saved:
-      state, data, meta = self._begin(name, saved, stage, dataset, frozen)
+      begun = self._begin(name, saved, stage, dataset, frozen)
+      state, data, seed, meta = begun
       _, found = loop.Loop(
         stage=name,
         step=stage.step,
@@ -170,7 +171,7 @@ class Run:
         finish=finish,
         flops=self.model_flops(name, stage, batches[0], frozen),
         peak=estimate.peak(self.config[name].model.dtype),
-        meta={"readers": self.readers(name)},
+        meta={"readers": self.readers(name), "seed": seed},
       ).run(state, **meta)
       return found
 
@@ -179,29 +180,32 @@ class Run:
     return [self.share(name)[1], jax.process_count()]
 
   def _begin(self, name, saved, stage, dataset, frozen):
-    """A fresh or restored state, the data from its place, and its meta."""
-    share, seed = self.share(name), self.config.seed
-    data = iter(dataset(share=share, seed=seed))
-    if (step := saved.latest()) is None:
-      return stage.make(), data, {"seconds": 0.0, "finished": False}
-    check.same_model(self.config, saved.config(), self.workdir / name)
-    meta = saved.meta()
-    before, now = meta.pop("readers"), self.readers(name)
+    """A fresh or restored state, the data, its seed, and the state's meta."""
+    share, seed, step = self.share(name), self.config.seed, saved.latest()
+    step = int(processes.agree(-1 if step is None else step))
+    if step < 0:
+      meta = {"seconds": 0.0, "finished": False}
+      return stage.make(), iter(dataset(share=share, seed=seed)), seed, meta
+    check.same_model(self.config, saved.config(step), self.workdir / name)
+    meta = saved.meta(step)
+    before, now = meta.pop("readers", [1, 1]), self.readers(name)
+    seed = meta.pop("seed", seed)
     if before == now:
-      state = saved.restore(stage.abstract, data)
+      data = iter(dataset(share=share, seed=seed))
+      state = saved.restore(stage.abstract, data, step)
     else:
       logs.say(
         f"{name}: {now[1]} processes read {now[0]} shares of the data, which "
         f"were {before[1]} and {before[0]}: it starts again, in another order"
       )
-      state = saved.restore(stage.abstract)
-      data = iter(dataset(share=share, seed=seed + step))
+      state, seed = saved.restore(stage.abstract, step=step), seed + step
+      data = iter(dataset(share=share, seed=seed))
     if name == "dit":
       then = processes.local(state.frozen)
       check.same_latents(then, frozen, self.workdir / name)
     self.writer.resume(name, step)
     logs.say(f"{name}: resumed at step {step}")
-    return state, data, meta
+    return state, data, seed, meta
 
   # Train --------------------------------------------------------------------
 
@@ -234,9 +238,10 @@ class Run:
       batches = build.pixels(config, clips, False, config.seed + 1)
       batches = itertools.islice(iter(batches), section.statistics)
       params = processes.local(state.ema["ae"])
-      stats = jax.device_get(encode.statistics(self.codec, params, batches))
+      stats = encode.statistics(self.codec, params, batches)
+      # Kernels of two hosts may differ in the last bit.
       stats = jax.tree.map(
-        lambda new, old: jax.device_put(new, old.sharding),
+        lambda new, old: jax.device_put(processes.agree(new), old.sharding),
         stats,
         state.frozen["stats"],
       )

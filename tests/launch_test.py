@@ -3,6 +3,8 @@
 import importlib
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -66,9 +68,62 @@ def test_a_slurm_job_that_saved_and_stopped_is_no_failure(
 ):
   end = ["python", "-c", f"raise SystemExit({code})"]
   monkeypatch.setattr(slurm, "command", lambda workdir, arguments: end)
-  job = slurm.Training("/runs/one", ())
+  job = slurm.Training("/runs/one", (), 1)
   if fine:
     job()
   else:
     with pytest.raises(slurm.subprocess.CalledProcessError):
       job()
+
+
+# What submitit does: the signal's handler stops the job that main is in.
+WARNED = """
+import os, pickle, signal, sys, threading, time
+from experiments.launch import slurm
+child = (
+  "import os, signal, sys, time\\n"
+  "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\\n"
+  "print(os.environ['JAX_LOCAL_DEVICE_IDS'], flush=True)\\n"
+  "time.sleep(60)"
+)
+slurm.command = lambda workdir, arguments: [sys.executable, "-c", child]
+job = slurm.Training("/runs/one", ("--config=x",), 2)
+def warned(*_):
+  again = pickle.loads(pickle.dumps(job.stop()))
+  print(again, flush=True)
+signal.signal(signal.SIGUSR2, warned)
+def warn():
+  time.sleep(2)
+  os.killpg(0, signal.SIGUSR2)  # the child hears it too
+threading.Thread(target=warn).start()
+job()
+print("ended", flush=True)
+"""
+
+
+def test_a_slurm_job_that_is_warned_saves_and_goes_on():
+  done = subprocess.run(
+    [sys.executable, "-c", WARNED],
+    capture_output=True,
+    text=True,
+    timeout=50,
+    start_new_session=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.splitlines() == [
+    "0,1",
+    "Training(workdir='/runs/one', arguments=('--config=x',), gpus=2)",
+    "ended",
+  ]
+
+
+@pytest.mark.parametrize(
+  "path, devices", [("jobset.yaml", 32), ("sky.yaml", 16)]
+)
+def test_rows_divide_over_the_devices_of_the_file(path, devices):
+  text = (LAUNCH / path).read_text()
+  found = re.findall(
+    r"--config\.(?:dit\.rows\.rows|autoencoder\.batch)=(\d+)", text
+  )
+  assert len(found) == 2
+  assert all(int(n) % devices == 0 for n in found)

@@ -46,7 +46,7 @@ def free_port():
     return found.getsockname()[1]
 
 
-def train(config, folder, interrupt=None):
+def train(config, folder, interrupt=None, other=None):
   """Both processes' exit codes and words; the second may be interrupted."""
   port, running = free_port(), []
   for index in range(2):
@@ -58,7 +58,8 @@ def train(config, folder, interrupt=None):
       subprocess.Popen(
         [
           *(sys.executable, *head),
-          *(f"--config={config}", f"--workdir={folder}"),
+          f"--config={config}",
+          f"--workdir={other if other and index else folder}",
           *(f"--coordinator=localhost:{port}", "--processes=2"),
           f"--process={index}",
         ],
@@ -158,7 +159,22 @@ def test_one_process_goes_on_where_two_stopped(whole, tiny, capsys):
   said = capsys.readouterr().out
   assert "1 processes read 1 shares of the data, which were 2 and 2" in said
   assert "dit: resumed at step 4" in said
-  assert (whole / "dit" / "6").is_dir()
+  assert checkpoint.load_meta(whole / "dit", 6)["seed"] == 4  # its step
+  # Once more, and the new order goes on where it was.
+  run = Run(tiny(changes | {"dit.schedule.until": "8 steps"}), whole)
+  run.config.stages = ("dit",)
+  modes.train(run)
+  run.writer.close()
+  said = capsys.readouterr().out
+  assert "dit: resumed at step 6" in said and "starts again" not in said
+  assert checkpoint.load_meta(whole / "dit", 8)["seed"] == 4
+
+
+def test_folders_that_are_not_shared_are_refused(config, tmp_path):
+  codes, said = train(config, tmp_path / "one", other=tmp_path / "other")
+  assert 0 not in codes
+  for words in said:
+    assert "has to be on a file system in common" in words
 
 
 def test_four_devices_go_on_where_one_stopped(config, tiny, tmp_path, state_of):

@@ -81,10 +81,10 @@ def write(
   if not index:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-  processes.wait(f"{partial} is empty")
+  processes.wait("latents: begun")
   found = _write(partial, f"latents-{index:03d}", items)
   (partial / _part(index)).write_text(json.dumps(found))
-  processes.wait(f"{partial} is written")
+  processes.wait("latents: written")
   if not index:
     parts = [partial / _part(i) for i in range(count)]
     whole = _merged([json.loads(path.read_text()) for path in parts])
@@ -97,7 +97,7 @@ def write(
     for path in parts:
       path.unlink()
     os.replace(partial, directory)
-  processes.wait(f"{directory} is there")
+  processes.wait("latents: whole")
 
 
 def _part(index: int) -> str:

@@ -150,7 +150,7 @@ def adaptive_clip(limit: float) -> optax.GradientTransformation:
   """
 
   def clip(path, grad, weight):
-    if "conv" in _names(path) and grad.ndim >= 4:
+    if grad.ndim >= 4:  # convolutions
       axes = tuple(range(grad.ndim - 1))
     else:
       axes = (-2,) if "kernel" in _names(path) and grad.ndim >= 2 else (-1,)

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import atexit
 import functools
+import hashlib
 import shutil
+import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,23 +37,68 @@ def start(address: str, count: int, index: int) -> None:
 
   Args:
     address: "host:port" of the first process; "auto" where SLURM, Open MPI, GKE
-      or Cloud TPU say it, and the rest, themselves.
+      or Cloud TPU say it, and the rest, themselves. SLURM and Open MPI give a
+      process one device, unless JAX_LOCAL_DEVICE_IDS names more.
     count: of processes; with "auto" ignored.
     index: of this one.
+
+  Raises:
+    ValueError: for what does not say who the others are.
   """
+  advice = (
+    "give --coordinator=HOST:PORT of the first process, --processes=COUNT of 2 "
+    "or more, and --process=INDEX from 0 to COUNT - 1; or --coordinator=auto "
+    "on SLURM, Open MPI, GKE or Cloud TPU"
+  )
   if address == "auto":
-    jax.distributed.initialize()
-  elif ":" not in address or not 0 <= index < count:
-    raise ValueError(
-      f"process {index} of {count} at {address!r}: give "
-      "--coordinator=HOST:PORT of the first process, --processes=COUNT, and "
-      "--process=INDEX from 0 to COUNT - 1; or --coordinator=auto on SLURM, "
-      "Open MPI, GKE or Cloud TPU"
-    )
+    try:
+      jax.distributed.initialize()
+    except ValueError as error:
+      raise ValueError(f"no other processes are found: {advice}") from error
+  elif ":" not in address or count < 2 or not 0 <= index < count:
+    raise ValueError(f"process {index} of {count} at {address!r}: {advice}")
   else:
-    jax.distributed.initialize(address, count, index)
+    jax.distributed.initialize(
+      address, count, index, cluster_detection_method="deactivate"
+    )
+  # JAX's own handler notes a SIGTERM and lets the process live on.
+  signal.signal(signal.SIGTERM, signal.SIG_DFL)
   if not first():
     logs.hush()
+
+
+def check_shared(folder: Path) -> None:
+  """Raises ValueError where a process does not see the first one's folder."""
+  if jax.process_count() == 1:
+    return
+  token = int(agree(np.int32(time.time_ns() % 2**31)))
+  path = folder / f"shared-{token}"
+  if first():
+    folder.mkdir(parents=True, exist_ok=True)
+    path.touch()
+  wait("the workdir is there")
+  seen = path.exists()
+  if any_of(not seen):
+    where = "here" if not seen else "on another host"
+    raise ValueError(
+      f"--workdir={folder} of the first process is not seen {where} "
+      f"({socket.gethostname()}): it has to be on a file system in common"
+    )
+  if first():
+    path.unlink()
+
+
+def check_same(text: str, what: str) -> None:
+  """Raises ValueError if processes come with different texts."""
+  if jax.process_count() == 1:
+    return
+  digest = hashlib.sha256(text.encode()).digest()[:8]
+  told = multihost_utils.process_allgather(np.frombuffer(digest, np.uint32))
+  if (np.asarray(told) != np.asarray(told)[:1]).any():
+    raise ValueError(
+      f"processes find different {what}; this one, on {socket.gethostname()}: "
+      f"{text[:200]}"
+    )
 
 
 def first() -> bool:
@@ -78,17 +126,25 @@ def any_of(flag: bool) -> bool:
 
 
 def wait(what: str) -> None:
-  """Returns when every process has come here."""
+  """Returns when every process has come here, and calls it the same."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(what)
 
 
+def missing(path: Path) -> bool:
+  """Whether the first process finds nothing there.
+
+  The others do not look: on a network they would go on seeing nothing.
+  """
+  return bool(agree(first() and not path.exists()))
+
+
 def once(path: Path, make: Callable[[], None]) -> None:
   """Has the first process make what is not there yet; the others wait."""
-  if agree(not path.exists()):
+  if missing(path):
     if first():
       make()
-    wait(str(path))
+    wait(path.name)
 
 
 @functools.cache
@@ -126,7 +182,8 @@ class Pace:
 
   def __init__(self, step: int):
     self._start, self._seconds = time.monotonic(), 0.0
-    self._last, self._due, self._raised = step, step, False
+    self._last, self._due, self._gap = step, step, 1
+    self._raised = False
 
   def now(self) -> float:
     """Seconds since it was made, as of the last `tick`."""
@@ -146,6 +203,8 @@ class Pace:
       told = multihost_utils.process_allgather(np.float32([passed, raised]))
       rate = (step - self._last) / max(float(told[0, 0]) - self._seconds, 1e-3)
       self._seconds, self._last = float(told[0, 0]), step
-      self._due = step + max(int(BETWEEN * rate), 1)
+      # A few quick steps from a full buffer must not put off the next one.
+      self._gap = min(max(int(BETWEEN * rate), 1), 2 * self._gap)
+      self._due = step + self._gap
       self._raised |= bool(told[:, 1].any())
     return self._raised

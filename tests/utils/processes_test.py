@@ -52,8 +52,28 @@ def test_several_agree_every_few_seconds_on_the_first_ones_clock(other, clock):
     else:
       assert pace.now() == agreed[-1]  # stands still
   assert agreed[0] == 1
-  gaps = set(np.diff(agreed))
-  assert gaps == {int(processes.BETWEEN)}  # at a step a second
+  gaps = np.diff(agreed)
+  assert [*gaps[:2]] == [2, 4]  # not more than twice the one before
+  assert set(gaps[2:]) == {int(processes.BETWEEN)}  # at a step a second
+
+
+def test_quick_steps_do_not_put_off_the_next_agreement(other, clock):
+  pace = processes.Pace(0)
+  for step in range(1, 20):
+    clock[0] += 0.01
+    pace.tick(step, False)
+  assert len(other["asked"]) >= 4
+
+
+def test_different_data_is_an_error_everywhere(other, monkeypatch):
+  gather = lambda x: np.stack([x, x])  # noqa: E731
+  monkeypatch.setattr(multihost_utils, "process_allgather", gather)
+  processes.check_same("twelve", "data")
+  monkeypatch.setattr(
+    multihost_utils, "process_allgather", lambda x: np.stack([x, x + 1])
+  )
+  with pytest.raises(ValueError, match=r"different data.*: twelve"):
+    processes.check_same("twelve", "data")
 
 
 def test_a_slow_step_is_agreed_on_every_time(other, clock):
