@@ -40,7 +40,7 @@ def config(
   """One point; without a `codec`, the run that makes what all share."""
   c = quickstart.get_config()
   with c.unlocked():
-    c.stages = ("autoencoder", "dit")
+    c.stages = ("autoencoder", "dit") if codec else ("autoencoder",)
     c.data.count = 8000
     c.autoencoder.checkpoint = codec
     c.autoencoder.schedule.until = "1 steps"
