@@ -266,7 +266,8 @@ def test_model_flops_do_not_count_twice(tiny, tmp_path):
     changes = {"dit.model.remat": remat, "dit.model.attention": attention}
     run = Run(tiny(changes), tmp_path)
     batch, _ = run.abstract_inputs("dit")
-    found.add(run.model_flops("dit", batch, {}))
+    stage = run.stage("dit", batch, {}, epoch=1)
+    found.add(run.model_flops("dit", stage, batch, {}))
   assert len(found) == 1
 
 

@@ -47,7 +47,7 @@ def test_muon_takes_the_hidden_matrices():
       names = [p.key for p in path if hasattr(p, "key")]
       short = "/".join(n.rstrip("_0123456789") for n in names)
       if dimensions is None:
-        ends = ("bias", "scale")
+        ends = ("bias", "scale", "parity")
         outer = ("linear", "enc_out", "dec_in")
         assert short.endswith(ends) or short.startswith(outer), short
       else:
