@@ -182,8 +182,7 @@ def same_model(
     if dit["model"]["attention"] in EXACT:
       dit["model"] = dit["model"] | {"attention": "full"}
     # Before there was a choice, all blocks were convolutions, told nothing.
-    before = {"block": "conv", "parity": False}
-    model = before | c["autoencoder"]["model"]
+    model = {"block": "conv", "parity": False, **c["autoencoder"]["model"]}
     found = {"autoencoder.model": model, "text": c["text"]}
     found |= {f"dit.{k}": v for k, v in dit.items()}
     return {

@@ -38,14 +38,13 @@ class Datasets:
   @functools.cached_property
   def source(self) -> Source:
     """The clips as they are; opening it may read what is on disk."""
-    index, _ = processes.share()
-    notes = self._workdir / f"processes/{index:03d}" if index else self._workdir
-    source = build.source(self._config, notes)()
-    processes.check_same(f"{source.fingerprint()}", "data")
+    source = build.source(self._config, self._workdir)()
+    if processes.share()[1] > 1:  # it looks at every file
+      processes.check_same(source.fingerprint(), "data")
     if source.skipped:
       logs.say(
         f"data: {len(source.skipped)} items cannot be used and are left out; "
-        f"{notes / 'skipped.jsonl'} names them"
+        f"{self._workdir / 'skipped.jsonl'} names them"
       )
     return source
 

@@ -121,7 +121,7 @@ class Run:
     return estimate.flops(stage.step, stage.abstract, batch)
 
   def checkpointer(self, name: str) -> checkpoint.Checkpointer:
-    """Of a stage; for the one process that trains it."""
+    """Of a stage; for the processes that train it, together."""
     return checkpoint.Checkpointer(
       self.workdir / name,
       keep=getattr(self.config, name).keep,
@@ -155,8 +155,7 @@ class Run:
       f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     )
     with self.checkpointer(name) as saved:
-      begun = self._begin(name, saved, stage, dataset, frozen)
-      state, data, seed, meta = begun
+      state, data, seed, meta = self._begin(name, saved, stage, dataset, frozen)
       _, found = loop.Loop(
         stage=name,
         step=stage.step,

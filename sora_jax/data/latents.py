@@ -106,7 +106,8 @@ def _part(index: int) -> str:
 
 def _write(folder: Path, stem: str, items: Iterable[Item]) -> dict[str, Any]:
   """Writes shards `stem`-00000 and so on; what they hold, for a manifest."""
-  writer, shards, count, shapes, captions = None, [], 0, {}, set()
+  writer, shards, count, captions = None, [], 0, set()
+  shapes: collections.Counter[str] = collections.Counter()
   for item in items:
     if count % PER_SHARD == 0:
       if writer:
@@ -117,8 +118,7 @@ def _write(folder: Path, stem: str, items: Iterable[Item]) -> dict[str, Any]:
         str(folder / shards[-1]), "group_size:1"
       )
     writer.write(pack_item(item))
-    shape = "x".join(map(str, item.latents.shape))
-    shapes[shape] = shapes.get(shape, 0) + 1
+    shapes["x".join(map(str, item.latents.shape))] += 1
     captions.add(item.text)
     count += 1
   if writer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
@@ -58,15 +57,23 @@ def _wide(path) -> bool:
   return "kernel" in names and not names & _NARROW
 
 
-def _transferred(rate: Callable) -> optax.GradientTransformation:
-  """Multiplies updates by rate(path, x)."""
+def _transferred(
+  rule: optax.GradientTransformation,
+  narrower: float,
+  power: Callable[..., float],
+) -> optax.GradientTransformation:
+  """The rule with updates of wide kernels times narrower^power(path, x)."""
+  if narrower == 1:
+    return rule
 
-  def update(updates, state, params=None):
+  def scale(path, x):
+    return x * narrower ** power(path, x) if _wide(path) else x
+
+  def scaled(updates, params):
     del params
-    scale = lambda path, x: x * rate(path, x)  # noqa: E731
-    return jax.tree_util.tree_map_with_path(scale, updates), state
+    return jax.tree_util.tree_map_with_path(scale, updates)
 
-  return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+  return optax.chain(rule, optax.stateless(scaled))
 
 
 def adamw(
@@ -76,11 +83,8 @@ def adamw(
   rule = optax.adamw(
     schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=_matrices
   )
-  if narrower == 1:
-    return rule
   # A sum over n inputs that all move alike grows with n.
-  rate = lambda path, x: narrower if _wide(path) else 1.0  # noqa: E731
-  return optax.chain(rule, _transferred(rate))
+  return _transferred(rule, narrower, lambda path, x: 1.0)
 
 
 def matrices(params):
@@ -91,7 +95,6 @@ def matrices(params):
   sees to its channels. Embeddings, the transformer's outermost layers and all
   that touches the latents of an autoencoder are left out.
   """
-
   return jax.tree_util.tree_map_with_path(_matrix, params)
 
 
@@ -128,14 +131,9 @@ def muon(
     optax.add_decayed_weights(weight_decay, _matrices),
     optax.scale_by_learning_rate(schedule),
   )
-  if narrower == 1:
-    return rule
-
-  def rate(path, x):
-    hidden = _matrix(path, x) is not None
-    return (math.sqrt(narrower) if hidden else narrower) if _wide(path) else 1.0
-
-  return optax.chain(rule, _transferred(rate))
+  return _transferred(
+    rule, narrower, lambda path, x: 1.0 if _matrix(path, x) is None else 0.5
+  )
 
 
 OPTIMIZERS = {"adamw": adamw, "muon": muon}
@@ -161,10 +159,7 @@ def adaptive_clip(limit: float) -> optax.GradientTransformation:
     most = limit * jnp.maximum(size, 1e-3)
     return grad * jnp.minimum(1.0, most / jnp.maximum(norm, 1e-12))
 
-  def update(updates, state, params):
-    return jax.tree_util.tree_map_with_path(clip, updates, params), state
-
-  return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+  return optax.stateless(functools.partial(jax.tree.map_with_path, clip))
 
 
 def make(

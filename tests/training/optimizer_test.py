@@ -241,7 +241,10 @@ def test_muon_takes_hidden_matrices_by_their_whole_name():
 def test_adaptive_clipping_looks_at_each_unit():
   """A unit's gradient is as long as its weights say, or as it was."""
   rng = np.random.default_rng(3)
-  draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+
+  def draw(*shape):
+    return rng.normal(size=shape).astype(np.float32)
+
   params = {
     "blocks": {"up": {"kernel": draw(2, 6, 4), "bias": draw(2, 4)}},
     "spatial": {"conv": draw(3, 3, 4, 8)},

@@ -19,7 +19,7 @@ def other(monkeypatch):
 
   monkeypatch.setattr(jax, "process_count", lambda: 2)
   monkeypatch.setattr(multihost_utils, "process_allgather", gather)
-  return says | {"says": says, "asked": asked}
+  return {"says": says, "asked": asked}
 
 
 @pytest.fixture
@@ -66,8 +66,9 @@ def test_quick_steps_do_not_put_off_the_next_agreement(other, clock):
 
 
 def test_different_data_is_an_error_everywhere(other, monkeypatch):
-  gather = lambda x: np.stack([x, x])  # noqa: E731
-  monkeypatch.setattr(multihost_utils, "process_allgather", gather)
+  monkeypatch.setattr(
+    multihost_utils, "process_allgather", lambda x: np.stack([x, x])
+  )
   processes.check_same("twelve", "data")
   monkeypatch.setattr(
     multihost_utils, "process_allgather", lambda x: np.stack([x, x + 1])
