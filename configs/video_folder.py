@@ -26,6 +26,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "fps": 8.0,
       "stride": 2.0,  # seconds from window to window
       "held_out": (),  # file names that are the split "test"
+      "even": False,  # whether long files come no more often than short ones
     }
     c.tokens = 64
     c.cache_gib = 2.0
@@ -36,7 +37,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # At equal time Muon led AdamW, and many small crops fewer large ones.
     c.autoencoder.update(size=(17, 64, 64), batch=4)
     c.autoencoder.optimizer.update(
-      name="muon", schedule="trapezoid", learning_rate=2e-3, warmup=30, b1=0.95
+      name="muon", schedule="linear", learning_rate=2e-3, warmup=30, b1=0.95
     )
     c.autoencoder.schedule.update(
       until="4500 steps", save="5 minutes", evaluate="never"

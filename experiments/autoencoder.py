@@ -59,7 +59,7 @@ SCORES = ("psnr", "psnr_first_frame", "ssim", "psnr_box")
 
 def clips(c: ConfigDict, judged: bool, path: str) -> None:
   """A folder, in detail for training and at 128 pixels to be judged."""
-  c.data.update(path=path, held_out=HELD_OUT)
+  c.data.update(path=path, held_out=HELD_OUT, even=True)
   c.autoencoder.transforms = (
     {"name": "flip", "probability": 0.5},
     {"name": "turn", "probability": 0.5},
@@ -136,7 +136,10 @@ def sweep(data: str) -> Iterator[tuple[str, dict[str, object]]]:
     {objective + "adversary.weight": 0.1, objective + "adversary.start": 100},
   )
   yield "from random weights", {objective + "start": "random"}
-  yield "large", {model + "width": 192, model + "depth": 4}
+  yield (
+    "large",
+    {model + "width": 192, model + "depth": 4, model + "parity": True},
+  )
 
 
 def judged(

@@ -60,7 +60,7 @@ def config(clips: str) -> ConfigDict:
   }
   if clips:
     folder = {"name": "video_folder", "path": clips, "frames": 17, "fps": 8.0}
-    parts["folder"] = folder | {"stride": 2.0, "held_out": ()}
+    parts["folder"] = folder | {"stride": 2.0, "held_out": (), "even": False}
   with c.unlocked():
     c.data = {"name": "mixture", "frames": 17, "parts": parts, "repeat": {}}
     c.scales = (1.0, 0.5, 0.25)

@@ -18,6 +18,14 @@ SCHEDULES: dict[str, Callable[[float, int, int], optax.Schedule]] = {
   "cosine": lambda peak, warmup, steps: optax.warmup_cosine_decay_schedule(
     0.0, peak, warmup, max(steps, warmup + 1), end_value=0.02 * peak
   ),
+  # Warm up, and go down in a straight line to the end (Bergsma et al. 2025).
+  "linear": lambda peak, warmup, steps: optax.join_schedules(
+    [
+      optax.linear_schedule(0.0, peak, warmup),
+      optax.linear_schedule(peak, 0.0, max(steps - warmup, 1)),
+    ],
+    [warmup],
+  ),
   # Warm up, hold, and go down in a straight line over the last fifth.
   "trapezoid": lambda peak, warmup, steps: optax.join_schedules(
     [

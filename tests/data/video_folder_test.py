@@ -126,6 +126,17 @@ def test_held_out_files_are_the_test_split(folder):
     source.clips("train")
 
 
+def test_evenly_every_file_comes_as_often_as_the_longest(folder):
+  found = VideoFolder(str(folder), **WINDOW, even=True).clips("train")
+  keys = [clip.key for clip in found]
+  for origin in ("b.mp4", "deep/er/a.gif", "deep/still.png"):
+    assert sum(key.startswith(origin) for key in keys) == 4
+  # Of the longest each window is there once.
+  assert len({k for k in keys if k.startswith("b.mp4")}) == 4
+  held = VideoFolder(str(folder), **WINDOW, even=True, held_out=("b.mp4",))
+  assert len(held.clips("test")) == 4
+
+
 def test_undecodable_files_are_skipped_and_named(folder, tmp_path, caplog):
   good = (folder / "b.mp4").read_bytes()
   bad = {

@@ -87,8 +87,8 @@ def test_schedules_warm_up_to_their_peak(name):
   rates = np.array([float(rate(n)) for n in range(STEPS + 1)])
   np.testing.assert_allclose(rates[:5], np.linspace(0, 0.3, 5), rtol=1e-5)
   assert rates.max() <= 0.3 * (1 + 1e-6)
-  ends = {"constant": 0.3, "cosine": 0.02 * 0.3, "trapezoid": 0.0}
-  assert rates[-1] == pytest.approx(ends[name], abs=1e-6)
+  ends = {"constant": 0.3, "cosine": 0.02 * 0.3}
+  assert rates[-1] == pytest.approx(ends.get(name, 0.0), abs=1e-6)
   assert (np.diff(rates[5:]) <= 1e-8).all()
 
 

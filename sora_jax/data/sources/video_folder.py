@@ -40,6 +40,7 @@ class VideoFolder:
     fps: float,
     stride: float,
     held_out: Iterable[str] = (),
+    even: bool = False,
     log: str | None = None,
   ):
     """Scans the folder, reading every file's time stamps once.
@@ -50,6 +51,8 @@ class VideoFolder:
       fps: frames per second of the clips, > 0.
       stride: seconds from one window's start to the next one's, > 0.
       held_out: files of the "test" split, named relative to `path`.
+      even: whether every file of "train" comes equally often, however long: the
+        windows of shorter ones are repeated.
       log: where to note files that are left out, a .jsonl file.
 
     Raises:
@@ -74,7 +77,7 @@ class VideoFolder:
     self._frames, self._fps, self._stride = frames, fps, stride
     self._report = Report(pathlib.Path(log) if log else None)
     captions = _captions(self._root)
-    self._held_out = frozenset(held_out)
+    self._held_out, self._even = frozenset(held_out), even
     if missing := sorted(self._held_out - set(captions)):
       raise ValueError(
         f"held_out files that are not in {path}: {_some(missing)}; name them "
@@ -121,6 +124,8 @@ class VideoFolder:
         f"the {split} split of {self._root} has no file that can be decoded: "
         f"{fixes[split]}"
       )
+    if self._even and not held:
+      windows = _evenly(windows)
     return _Clips(self._root, self._frames, self._fps, windows, self._report)
 
   def _scan(self, captions: dict[str, str]) -> list[_Window]:
@@ -157,6 +162,15 @@ class _Window:
   file: str  # Relative to the root, with forward slashes.
   text: str
   start: float  # Seconds.
+
+
+def _evenly(windows: Iterable[_Window]) -> tuple[_Window, ...]:
+  """As many windows of every file as of the longest, in turn."""
+  files: dict[str, list[_Window]] = {}
+  for window in windows:
+    files.setdefault(window.file, []).append(window)
+  most = max(map(len, files.values()))
+  return tuple(own[i % len(own)] for own in files.values() for i in range(most))
 
 
 @dataclasses.dataclass(frozen=True)
