@@ -69,6 +69,8 @@ def shrink(config: ConfigDict) -> None:
             evaluator[name] = 2
         if "task" in evaluator:
           evaluator.task = "i2v"  # of two latent frames one is left to make
+        if "tasks" in evaluator:
+          evaluator.update(tasks=("i2v", "extend_back", "inpaint"), keep=1)
 
 
 def adamw(learning_rate: float, warmup: int) -> dict:

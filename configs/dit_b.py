@@ -161,20 +161,36 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "a red three moves left on a black background",
       "a green eight stays still on a white background",
     ),
+    "file": "",  # .txt, .jsonl or .csv of prompts, instead of these
+    "repeats": 1,  # videos of each prompt
     "task": "t2v",
     "source": "",  # picture or video for tasks that start from one
+    "target": "",  # the same, for tasks that lead to one
+    "mask": "",  # white where the source is to be made anew
+    "at": (),  # frames of the result at which the source's stand
+    "keep": 2,  # latent frames that a task keeps of longer sources
+    "strength": 0.6,  # noise from which a source is changed
+    "negative": "",  # what guidance leads away from
+    "scales": (),  # factors of (guidance scale - 1), one a shot
+    "context_noise": 0.0,  # at which the model sees what is known
     "size": (17, 64, 64),
     "fps": 8.0,
+    # Longer videos, block after block of this size; the prompt "-" reads a line
+    # for each block from standard input.
+    "rollout": {"seconds": 0.0, "context": "frames", "anchor": False},
     "clips": 0,
     "tasks": ("t2v", "i2v"),
     "seed": 0,
     "steps": 50,
+    "grid": {"name": "uniform"},  # of the steps' times, before the shift
+    "cache": 0.0,  # change of x, a share, up to which a prediction serves again
     "solver": {"name": "heun"},
     "guidance": {"name": "cfg", "scale": 3.0, "low": 0.0, "high": 0.7},
     "rows": 8,
     "decode_batch": 8,  # clips at once
     "decode_frames": 16,  # and latent frames of them
     "formats": ("mp4",),
+    "names": "index",  # or "vbench": PROMPT-INDEX.mp4
   }
   c.evaluation = {"split": "test", "clips": 64}
 

@@ -43,6 +43,24 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "clips": 64,
       "seed": 0,
     }
+    c.dit.evaluators.tasks = {
+      "name": "tasks",
+      "tasks": (
+        "i2v",
+        "last_frame",
+        "first_last",
+        "extend",
+        "extend_back",
+        "connect",
+        "interpolate",
+        "inpaint",
+        "outpaint",
+        "loop",
+      ),
+      "clips": 32,
+      "keep": 2,
+      "seed": 0,
+    }
     c.sample.prompts = (
       "a large red ball moves left on a white background",
       "a small blue star spins clockwise on a black background",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from sora_jax.data import buckets
@@ -17,19 +18,55 @@ from sora_jax.data.world import sets
 from sora_jax.models.attention import EXACT
 from sora_jax.models.autoencoder import latent_size
 from sora_jax.packing import patchify
-from sora_jax.sampling.tasks import KEPT
+from sora_jax.sampling import excerpts, tasks
+from sora_jax.sampling.request import Request
 from sora_jax.utils import tree
 
+STEERED = ("-",)  # prompts that come from standard input
 
-def start(config: ConfigDict) -> None:
-  """The file that sampling starts from, if its task wants one."""
+
+def sampling(config: ConfigDict) -> None:
+  """Whether the section `sample` agrees with itself, and its files are there.
+
+  Raises:
+    ValueError: naming the keys.
+  """
   sample = config.sample
-  if sample.source and not Path(sample.source).is_file():
-    raise ValueError(f"sample.source={sample.source!r} is not a file")
-  if sample.task in KEPT and sample.prompts and not sample.source:
+  for name in ("source", "target", "mask", "file"):
+    if sample[name] and not Path(sample[name]).is_file():
+      raise ValueError(f"sample.{name}={sample[name]!r} is not a file")
+    if (
+      name in tasks.NEEDS.get(sample.task, ())
+      and sample.prompts
+      and not sample.file  # whose lines may bring their own
+      and not sample[name]
+    ):
+      raise ValueError(
+        f"sample.task={sample.task!r} needs a {name}: set sample.{name} to a "
+        "picture or video"
+      )
+  long = sample.rollout.seconds > 0
+  if "-" in sample.prompts and (
+    sample.prompts != STEERED or sample.file or not long
+  ):
     raise ValueError(
-      f"sample.task={sample.task!r} starts from something: set sample.source "
-      "to a picture or video"
+      "the prompt '-' reads a line for every block of one long video: it "
+      "stands alone, without sample.file, and sample.rollout.seconds > 0"
+    )
+  if long and (sample.clips or sample.formats != ("mp4",)):
+    raise ValueError(
+      "sample.rollout makes long mp4s of prompts: set sample.clips=0 and "
+      f"sample.formats=('mp4',), not {sample.clips} and {sample.formats}"
+    )
+  if sample.names == "vbench" and sample.clips:
+    raise ValueError(
+      f"sample.names='vbench' is for prompts: set sample.clips=0, not "
+      f"{sample.clips}"
+    )
+  if sample.clips and (wrong := set(sample.tasks) - set(excerpts.ANSWERED)):
+    raise ValueError(
+      f"sample.tasks={sorted(wrong)} of clips of the data: no clip says what "
+      f"is right; choose of {sorted(excerpts.ANSWERED)}"
     )
 
 
@@ -82,6 +119,8 @@ def sizes(config: ConfigDict) -> None:
       f"text.max_tokens={config.text.max_tokens} exceeds dit.rows.text="
       f"{packed.text}: raise dit.rows.text"
     )
+  if config.sample.cache < 0:
+    raise ValueError(f"sample.cache={config.sample.cache}: need at least 0")
   if config.sample.decode_frames < 1:
     raise ValueError(
       f"sample.decode_frames={config.sample.decode_frames}: the decoder takes "
@@ -122,16 +161,9 @@ def evaluators(config: ConfigDict) -> None:
   Raises:
     ValueError: naming the evaluator, now and not after hours of training.
   """
-  frames = _latent_frames(config)
   for name, section in config.dit.evaluators.items():
     where = f"dit.evaluators.{name}"
-    kept = KEPT.get(section.task, 0) if "task" in section else 0
-    if frames <= kept:
-      raise ValueError(
-        f"{where}.task={section.task!r} is given {kept} latent frames and "
-        f"data.frames={config.data.frames} makes {frames}: raise data.frames, "
-        "or take the task 'i2v'"
-      )
+    _judged_tasks(config, section, where)
     laws = section.name == "laws"
     if laws or ("oracle" in section and section.oracle == "world"):
       _exact(config, where)
@@ -140,6 +172,28 @@ def evaluators(config: ConfigDict) -> None:
         f"{where} judges clips of one shot, and those of data.set="
         f"{config.data.set!r} have more: remove the evaluator"
       )
+
+
+def _judged_tasks(config: ConfigDict, section: ConfigDict, where: str) -> None:
+  """Whether a judge's tasks leave something to make of the data's clips."""
+  cell = config.autoencoder.model.compression
+  frames = 1 + cell[0] * (_latent_frames(config) - 1)
+  clip = np.zeros((frames, 2 * cell[1], 2 * cell[2], 3), np.uint8)
+  keep = section.keep if "keep" in section else 2
+  wanted = section.tasks if "tasks" in section else ()
+  if "task" in section:
+    wanted = (section.task,)
+  for task in wanted:
+    if task not in excerpts.ANSWERED or task == "t2i":
+      continue  # what no clip answers, its class refuses
+    asked = excerpts.excerpt(task, clip, cell, keep)
+    try:
+      tasks.draft(Request("", clip.shape[:3], task, keep=keep, **asked), cell)
+    except ValueError as error:
+      raise ValueError(
+        f"{where} cannot judge clips of data.frames={config.data.frames}: "
+        f"{error}"
+      ) from error
 
 
 def _exact(config: ConfigDict, where: str) -> None:

@@ -16,9 +16,10 @@ from ml_collections import ConfigDict
 from sora_jax import build
 from sora_jax.data import latents as cache
 from sora_jax.data import loader, tokenizer
+from sora_jax.data.words import Words
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.training import encode
-from sora_jax.types import Clip, PyTree, Source
+from sora_jax.types import Clip, PyTree, Source, Text, shots_of
 from sora_jax.utils import logs, processes, sections, tree
 
 
@@ -56,9 +57,9 @@ class Datasets:
     return self._clips[split]
 
   @property
-  def captions(self) -> list[str]:
+  def captions(self) -> list[Text]:
     """Those of the latent cache."""
-    return cache.manifest(self._workdir / "latents")["captions"]
+    return cache.captions(self._workdir / "latents")
 
   def latents(self, frozen: PyTree) -> tuple[cache.Latents, int]:
     """The latent cache, made if it is not there, and its video tokens.
@@ -111,15 +112,20 @@ class Datasets:
         f"first (--mode=train --workdir={self._workdir})"
       )
     size = self._config.text.vocab_size
-    tokenizer.train(self.captions, size).save(path)
+    captions = [shot for text in self.captions for _, shot in shots_of(text)]
+    tokenizer.train(dict.fromkeys(captions), size).save(path)
+
+  def words(self) -> Words:
+    """What the transformer reads of captions."""
+    return build.words(self._config, self.tokenizer())
 
   def rows(
     self, frozen: PyTree, clips: Sequence[Clip]
   ) -> dict[str, np.ndarray]:
     """A few clips as one packed batch, in a fixed order."""
-    config, words = self._config, self.tokenizer()
+    config, words = self._config, self.words()
     sequences = [
-      loader.tokens(i, config.dit.patch, words, config.text.max_tokens)
+      loader.tokens(i, config.dit.patch, words)
       for i in self._items(frozen, clips, len(clips))
     ]
     return loader.rows_of(sequences, build.rows(config))

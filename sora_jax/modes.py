@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 import json
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
-from sora_jax import build, estimate
+from sora_jax import build, check, estimate
+from sora_jax.data.words import Words
 from sora_jax.evaluators.context import first_of_each
 from sora_jax.models.autoencoder import latent_size
 from sora_jax.packing import patchify
 from sora_jax.run import Run
-from sora_jax.sampling.pipeline import Request
-from sora_jax.sampling.tasks import KEPT
+from sora_jax.sampling.folder import NAMES, STEERED, Samples
+from sora_jax.sampling.request import Request
 from sora_jax.training import loop, when
-from sora_jax.types import Clip
-from sora_jax.utils import files, logs, media, processes, sections
+from sora_jax.utils import logs, media, processes, sections, tree
 
 
 def train(run: Run) -> None:
@@ -63,78 +66,133 @@ def show(found: Mapping[str, float]) -> None:
 
 
 def sample(run: Run) -> None:
-  """Makes the config's videos: files, a contact sheet and samples.jsonl."""
+  """Makes the config's videos: files, a contact sheet and samples.jsonl.
+
+  What an interrupted run has finished is not made again.
+  """
   config = run.config.sample
-  requests = _requests(run)
+  requests, stems = _asked(run)
+  pipeline = run.pipeline()
+  roll = build.rollout(run.config, pipeline)
+  frames = math.ceil(config.rollout.seconds * config.fps - 1e-6)
+  if frames:
+    roll.check(requests, frames)
+  else:
+    pipeline.check(requests)
   state = run.restored("dit")
   step = int(state.step)
-  logs.say(f"sample: {len(requests)} videos from step {step}")
-  videos = run.pipeline()(state.ema, state.frozen, requests)
-  folder = run.notes / "samples"
-  folder.mkdir(parents=True, exist_ok=True)
-  lines, sheet = [], []
-  for i, (request, video) in enumerate(zip(requests, videos)):
-    told = {
-      "prompt": request.prompt,
-      "task": request.task,
-      "seed": str(request.seed),
-      "size": "x".join(map(str, request.size)),
-      "config": sections.digest(run.config),
-      "step": str(step),
-    }
-    names = _names(i, request, config.formats)
-    for name in names:
-      media.write(folder / name, video, config.fps, told)
-    lines.append(json.dumps({"files": names, **told}))
-    if request.source is not None:
-      sheet.append((f"given: {request.prompt}", request.source))
-    sheet.append((f"{request.task}: {request.prompt}", video))
-  media.contact_sheet(folder / "contact_sheet.png", sheet)
+  told = [_told(run, request, step) for request in requests]
+  samples = Samples(run.notes / "samples", stems, told, config.formats)
+  missing = samples.missing
+  logs.say(
+    f"sample: {len(missing)} videos from step {step}, "
+    f"{len(requests) - len(missing)} are there"
+  )
+  samples.begin()
+  wanted = [requests[i] for i in missing]
+  weights = (state.ema, state.frozen, wanted)
+  if frames and missing:
+    _rolled(roll, weights, frames, samples, config, told)
+  elif missing:
+    for i, video in pipeline.each(*weights):
+      for path in samples.files(missing[i]):
+        media.write(path, video, config.fps, _texts(told[missing[i]]))
+      samples.done(missing[i])
+  samples.end()
+  sheet = samples.sheet([request.source for request in requests])
+  media.contact_sheet(samples.folder / "contact_sheet.png", sheet)
   run.writer.image("sample", step, "contact_sheet", media.sheet(sheet))
-  files.write_text(folder / "samples.jsonl", "\n".join(lines) + "\n")
-  logs.say(f"sample: videos, contact_sheet.png, samples.jsonl in {folder}")
+  logs.say(
+    f"sample: videos, contact_sheet.png, samples.jsonl in {samples.folder}"
+  )
 
 
-def _names(index: int, request: Request, formats: Sequence[str]) -> list[str]:
-  """File names of one video in every format; an image is a png."""
-  slug = re.sub(r"[^a-z0-9]+", "-", request.prompt.lower()).strip("-")[:48]
-  stem = f"{index:03d}-{request.task}-{slug or 'empty'}"
-  return [f"{stem}.{e}" for e in (formats if request.size[0] > 1 else ("png",))]
-
-
-def _requests(run: Run) -> list[Request]:
-  """What the config asks for: its prompts, then clips of the data."""
-  config = run.config.sample
-  source, size = None, tuple(config.size)
-  if config.source:
-    source = _given(run, Path(config.source))
-    size = (size[0], *source.shape[1:3])
-  wanted = [(prompt, size, config.task, source) for prompt in config.prompts]
-  clips = run.data.clips(run.config.evaluation.split) if config.clips else ()
-  found = (clip for clip in clips if clip is not None)
-  for clip in itertools.islice(first_of_each(found), config.clips):
-    shown = clip.video.shape[:3]
-    compression = run.config.autoencoder.model.compression
-    frames = latent_size(shown, compression)[0]
-    for task in config.tasks:
-      if frames <= KEPT.get(task, 0):
-        logs.say(f"sample: {clip.key} is too short for {task}, left out")
-        continue
-      given = clip.video if task in KEPT else None
-      wanted.append((clip.caption, shown, task, given))
-  return [
-    Request(*options, seed=config.seed + i) for i, options in enumerate(wanted)
+def _asked(run: Run) -> tuple[list[Request], list[str]]:
+  """What the config asks for, and names: prompts, then clips of the data."""
+  config, name = run.config.sample, NAMES[run.config.sample.names]
+  requests = build.requests(run.config)
+  stems = [
+    name(i, i % config.repeats, request) for i, request in enumerate(requests)
   ]
+  clips = run.data.clips(run.config.evaluation.split) if config.clips else ()
+  found = first_of_each(clip for clip in clips if clip is not None)
+  some = itertools.islice(found, config.clips)
+  more = build.continuations(run.config, some, config.seed + len(requests))
+  stems += [
+    name(len(requests) + i, 0, request) for i, request in enumerate(more)
+  ]
+  return requests + more, stems
 
 
-def _given(run: Run, path: Path) -> np.ndarray:
-  """A picture or video of the user's, brought to its bucket: uint8."""
-  config = run.config.sample
-  video, fps = media.read(path, frames=config.size[0], fps=config.fps)
-  prepare = build.prepare(run.config, "test")
-  return prepare(
-    Clip(video, fps, "", str(path)), np.random.default_rng(0)
-  ).video
+def _told(run: Run, request: Request, step: int) -> dict[str, Any]:
+  """All that makes a video, JSON-able."""
+  told: dict[str, Any] = {}
+  for field in dataclasses.fields(request):
+    value = getattr(request, field.name)
+    array = isinstance(value, np.ndarray)
+    told[field.name] = tree.digest(value) if array else value
+  config = run.config
+  sampler = config.sample.to_dict()
+  for name in ("fps", "steps", "grid", "solver", "guidance", "cache"):
+    told[name] = sampler[name]
+  if sampler["rollout"]["seconds"]:
+    told["rollout"] = sampler["rollout"]
+  # Of the rest, what changes what a checkpoint makes.
+  dit = config.dit
+  made_of = {
+    "autoencoder": config.autoencoder.model,
+    "dit": (dit.model, dit.patch, dit.process, dit.shift),
+    "text": config.text,
+    "tokens": config.tokens,
+  }
+  made_of = jax.tree.map(sections.plain, made_of)
+  return told | {"step": step, "config": sections.digest(made_of)}
+
+
+def _texts(told: Mapping[str, Any]) -> dict[str, str]:
+  """For a file's metadata."""
+  return {
+    k: v if isinstance(v, str) else json.dumps(v) for k, v in told.items()
+  }
+
+
+class _Steering:
+  """Reads a line for every block: the prompt from there on, if not empty."""
+
+  def __init__(self, fps: float, words: Words):
+    self.told: list[tuple[int, str]] = [(0, "")]
+    self._fps, self._words = fps, words
+
+  def __call__(self, frame: int) -> str | None:
+    logs.say(f"sample: prompt from second {frame / self._fps:g} on?")
+    while prompt := sys.stdin.readline().strip():
+      try:
+        self._words(prompt)
+      except ValueError as error:
+        logs.say(f"sample: {error} Another?")
+        continue
+      earlier = [shot for shot in self.told if shot[0] < frame]
+      self.told = [*earlier, (frame, prompt)]
+      return prompt
+    return None
+
+
+def _rolled(roll, weights, frames: int, samples: Samples, config, told) -> None:
+  """Writes long videos, frame by frame, as they are made."""
+  missing, steering = samples.missing, None
+  if config.prompts == check.STEERED:
+    steering = _Steering(config.fps, roll.pipeline.words)
+  with contextlib.ExitStack() as stack:
+    adds = [
+      stack.enter_context(
+        media.writing(samples.files(i)[0], config.fps, _texts(told[i]))
+      )
+      for i in missing
+    ]
+    for i, part in roll(*weights, frames, steering):
+      adds[i](part)
+  for i in missing:
+    samples.done(i, **({STEERED: steering.told} if steering else {}))
 
 
 def dryrun(run: Run) -> None:

@@ -16,7 +16,8 @@ import dataclasses
 import functools
 import itertools
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -28,6 +29,7 @@ from sora_jax import build, check, estimate
 from sora_jax.datasets import Datasets
 from sora_jax.evaluators.context import Context
 from sora_jax.sampling.pipeline import Pipeline
+from sora_jax.sampling.request import Request
 from sora_jax.sharding import mesh as mesh_lib
 from sora_jax.sharding import rules as rules_lib
 from sora_jax.sharding.placement import Placement
@@ -63,6 +65,20 @@ class Run:
       config.autoencoder.batch, self.mesh, "autoencoder.batch"
     )
     mesh_lib.check_rows(config.dit.rows.rows, self.mesh, "dit.rows.rows")
+
+  @classmethod
+  def open(cls, workdir: str | os.PathLike[str]) -> Run:
+    """A trained run, with the config that its transformer was trained by.
+
+    Raises:
+      FileNotFoundError: if the folder holds none.
+    """
+    workdir = Path(workdir)
+    config = sections.config_of(checkpoint.load_config(workdir / "dit"))
+    # Files that it named may have moved, and are not asked for now.
+    none = dict.fromkeys(("file", "source", "target", "mask"), "")
+    config.sample.update(task="t2v", clips=0, **none)
+    return cls(config, workdir)
 
   @functools.cached_property
   def writer(self) -> logs.MetricWriter:
@@ -281,9 +297,9 @@ class Run:
     """Encodes the data if need be, and trains the transformer on it."""
     frozen = self.autoencoder()
     latents, total = self.data.latents(frozen)
-    words = self.data.tokenizer()
+    words = self.data.words()
     for text in self.data.captions:
-      words.encode(text, self.config.text.max_tokens)  # too long? say so now
+      words(text)  # too long? say so now
     length = self.config.dit.rows.length * self.config.dit.rows.rows
     return self.fit(
       "dit",
@@ -320,8 +336,31 @@ class Run:
   def pipeline(self) -> Pipeline:
     """The sampling pipeline."""
     return build.pipeline(
-      self.config, self.judged, self.codec, self.data.tokenizer()
+      self.config, self.judged, self.codec, self.data.words()
     )
+
+  def sample(
+    self, prompts: Sequence[str | Request], **changes
+  ) -> list[np.ndarray]:
+    """Videos uint8 [T, H, W, 3] of prompts, from the last checkpoint.
+
+    Args:
+      prompts: plain, scripts, or whole requests.
+      **changes: see `build.request`; source="picture.png" or uint8 pixels.
+    """
+    first = changes.pop("seed", self.config.sample.seed)
+    requests = [
+      build.request(self.config, asked, seed=first + i, **changes)
+      if isinstance(asked, str)
+      else asked
+      for i, asked in enumerate(prompts)
+    ]
+    pipeline, state = self._sampler
+    return pipeline(state.ema, state.frozen, requests)
+
+  @functools.cached_property
+  def _sampler(self) -> tuple[Pipeline, State]:
+    return self.pipeline(), self.restored("dit")
 
   def restored(self, name: str) -> State:
     """What sampling and evaluation need of a trained stage.

@@ -28,6 +28,17 @@ from flax import struct
 Array = jax.Array | np.ndarray
 PyTree = Any
 Batch = Mapping[str, Array]
+Text = str | tuple[tuple[int, str], ...]  # a caption, or (first frame, caption)
+
+
+def shots_of(text: Text) -> tuple[tuple[int, str], ...]:
+  """(First frame, caption) of every shot; a caption alone is one shot's."""
+  return ((0, text),) if isinstance(text, str) else tuple(text)
+
+
+def joined(text: Text) -> str:
+  """The captions of all shots, in order."""
+  return " ".join(caption for _, caption in shots_of(text))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +58,7 @@ class Clip:
 
   video: np.ndarray
   fps: float
-  text: str | tuple[tuple[int, str], ...]
+  text: Text
   key: str = ""
   audio: np.ndarray | None = None
   rate: int = 0
@@ -61,9 +72,7 @@ class Clip:
   @property
   def caption(self) -> str:
     """The caption; those of the shots of a clip with cuts, joined in order."""
-    if isinstance(self.text, str):
-      return self.text
-    return " ".join(text for _, text in self.text)
+    return joined(self.text)
 
 
 @struct.dataclass

@@ -11,6 +11,8 @@ from sora_jax import build, check
 from sora_jax.types import Clip
 from sora_jax.utils import sections
 
+LONG = {"sample.rollout.seconds": 9.0, "sample.clips": 0}
+
 
 def changed(changes, base=dit_b):
   config = base.get_config("tiny")
@@ -53,6 +55,17 @@ def changed(changes, base=dit_b):
     ({"sample.decode_frames": 0}, "decode_frames=0: .* at least 1"),
     ({"sample.source": "nowhere.png"}, "'nowhere.png' is not a file"),
     ({"sample.task": "extend"}, "set sample.source"),
+    ({"sample.file": "none.txt"}, r"none\.txt' is not a file"),
+    ({"sample.prompts": ("-",)}, r"rollout\.seconds > 0"),
+    ({"sample.prompts": ("-", "a"), **LONG}, "stands alone"),
+    ({"sample.clips": 1, "sample.rollout.seconds": 9.0}, r"sample\.clips=0"),
+    ({"sample.formats": ("gif",), **LONG}, r"formats=\('mp4',\)"),
+    ({"sample.names": "vbench"}, r"set sample\.clips=0"),
+    ({"sample.tasks": ("loop",)}, r"\['loop'\].*'connect'"),
+    ({"sample.prompts": ("[0s] a [1",)}, "position 7"),
+    ({"sample.repeats": 0}, "repeats=0"),
+    ({"sample.cache": -1.0}, r"sample\.cache=-1.0"),
+    ({"sample.grid": {"name": "power", "rho": 0.0}}, "fall from 1 to 0"),
   ],
 )
 def test_numbers_that_do_not_fit(changes, message):
@@ -62,7 +75,7 @@ def test_numbers_that_do_not_fit(changes, message):
 
 def test_evaluators_that_the_data_cannot_feed():
   laws = {"dit.evaluators.laws.task": "extend"}
-  with pytest.raises(ValueError, match=r"given 2 latent .* makes 2: raise"):
+  with pytest.raises(ValueError, match=r"all 5 frames are known.*keep"):
     build.everything(changed(laws, world))
   for size in ({"data.frames": 6}, {"data.height": 48}):
     with pytest.raises(ValueError, match=r"nothing has cut .* frames"):

@@ -253,9 +253,9 @@ def check_samples(config, workdir):
   assert len(lines) == len(sample.prompts) + sample.clips * len(sample.tasks)
   for line in lines:
     assert {"prompt", "task", "seed", "size", "config", "step"} <= set(line)
-    assert line["step"] == "4"
+    assert line["step"] == 4
     assert line["files"]
-    size = tuple(int(n) for n in line["size"].split("x"))
+    size = tuple(line["size"])
     for file in line["files"]:
       video, _ = media.read(folder / file)
       assert video.shape == (*size, 3)

@@ -1,5 +1,6 @@
 """Whole tiny runs: interrupted ones end bit for bit like the others."""
 
+import io
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ from orbax.checkpoint import v1 as ocp
 from sora_jax import modes
 from sora_jax.data.latents import StaleCache
 from sora_jax.run import Run
-from sora_jax.utils import logs
+from sora_jax.utils import logs, media
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f"--config={ROOT}/configs/dit_b.py:tiny"
@@ -203,6 +204,86 @@ def test_sample_with_a_source(copy, tiny, whole):
   modes.MODES["sample"](run)
   run.writer.close()
   assert sorted((copy / "samples").glob("000-i2v-*.mp4"))
+
+
+def sampled(folder, tiny, **changes):
+  """Samples again; the lines, and when each file was written."""
+  config = tiny({f"sample.{k}": v for k, v in {"clips": 0, **changes}.items()})
+  run = Run(config, folder)
+  modes.MODES["sample"](run)
+  run.writer.close()
+  found = folder / "samples"
+  lines = (found / "samples.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines], {
+    path.name: path.stat().st_mtime_ns for path in found.iterdir()
+  }
+
+
+def test_what_is_sampled_already_is_not_sampled_again(copy, tiny):
+  prompts = ("a red three", "a green eight", "a blue one")
+  shutil.rmtree(copy / "samples")
+  lines, before = sampled(copy, tiny, prompts=prompts)
+  names = [line["files"][0] for line in lines]
+  whole = (copy / "samples" / names[1]).read_bytes()
+  # Interrupted while the second was written, and the last one's line.
+  (copy / "samples" / names[1]).unlink()
+  text = "\n".join(map(json.dumps, lines))
+  (copy / "samples" / "samples.jsonl").write_text(text[:-9])
+  again, after = sampled(copy, tiny, prompts=prompts)
+  assert again == lines
+  assert (copy / "samples" / names[1]).read_bytes() == whole
+  assert after[names[0]] == before[names[0]]
+  assert after[names[1]] > before[names[1]]
+  # Another sampler makes all of them anew.
+  other, later = sampled(copy, tiny, prompts=prompts, steps=1)
+  assert all(later[name] > after[name] for name in names)
+  assert [line["steps"] for line in other] == [1, 1, 1]
+
+
+def test_a_prompt_file_and_names_for_vbench(copy, tiny, tmp_path):
+  path = tmp_path / "prompts.csv"
+  path.write_text("prompt,size\na red three,9x16x16\na green eight,\n")
+  options = {"file": str(path), "repeats": 2, "names": "vbench"}
+  shutil.rmtree(copy / "samples")
+  lines, _ = sampled(copy, tiny, **options)
+  assert [line["files"] for line in lines] == [
+    [f"{prompt}-{i}.mp4"]
+    for prompt in ("a red three", "a green eight")
+    for i in range(2)
+  ]
+  assert len({line["seed"] for line in lines}) == 4
+  video, _ = media.read(copy / "samples" / "a red three-1.mp4")
+  assert video.shape == (9, 16, 16, 3)
+
+
+def test_a_long_video_steered_line_by_line(copy, tiny, monkeypatch):
+  said = io.StringIO("a red three\n\na green eight\n")
+  monkeypatch.setattr(sys, "stdin", said)
+  shutil.rmtree(copy / "samples")
+  options = {"size": (9, 16, 16), "keep": 1, "rollout.seconds": 4.0}
+  (line,), _ = sampled(copy, tiny, prompts=("-",), **options)
+  video, fps = media.read(copy / "samples" / line["files"][0])
+  assert len(video) == 32 and fps == 8.0
+  # Blocks begin at frames 0, 9 and 17.
+  assert line["steered"] == [[0, "a red three"], [17, "a green eight"]]
+  # What was said cannot be said again: the video stays.
+  before = (copy / "samples" / line["files"][0]).read_bytes()
+  (again,), _ = sampled(copy, tiny, prompts=("-",), **options)
+  assert again == line
+  assert (copy / "samples" / line["files"][0]).read_bytes() == before
+
+
+def test_a_notebook_needs_five_lines(copy):
+  run = Run.open(copy)
+  one, two = run.sample(["a red three", "a green eight"], size=(5, 16, 24))
+  assert one.shape == two.shape == (5, 16, 24, 3) and one.dtype == np.uint8
+  (again,) = run.sample(["a red three"], size=(5, 16, 24))
+  assert np.abs(again.astype(int) - one).max() <= 1
+  asked = {"task": "i2v", "source": one[:1], "size": (5, 16, 24)}
+  (moving,) = run.sample(["a red three"], **asked)
+  np.testing.assert_array_equal(moving[0], one[0])
+  with pytest.raises(FileNotFoundError):
+    Run.open(copy / "nothing")
 
 
 def test_dryrun_allocates_and_writes_nothing(tiny, tmp_path, capsys):

@@ -14,13 +14,15 @@ from ml_collections import config_flags
 from sora_jax import build
 from sora_jax.data.sources import SOURCES
 from sora_jax.data.transforms import TRANSFORMS
-from sora_jax.diffusion import guidance, levels, process, solvers
+from sora_jax.diffusion import guidance, levels, process, sampler, solvers
 from sora_jax.evaluators import EVALUATORS
 from sora_jax.models import autoencoder, causal_conv
 from sora_jax.models.attention import ATTENTION
 from sora_jax.models.dit import REMAT
 from sora_jax.objectives import autoencode, penalties
 from sora_jax.run import STAGES, Run
+from sora_jax.sampling.folder import NAMES
+from sora_jax.sampling.rollout import CONTEXTS
 from sora_jax.sampling.tasks import TASKS
 from sora_jax.sharding.rules import STRATEGIES
 from sora_jax.training import optimizer
@@ -83,6 +85,9 @@ TABLES = {
   "sample.tasks": TASKS,
   "sample.solver.name": solvers.SOLVERS,
   "sample.guidance.name": guidance.GUIDANCE,
+  "sample.grid.name": sampler.GRIDS,
+  "sample.names": NAMES,
+  "sample.rollout.context": CONTEXTS,
   "sample.formats": ["mp4", "gif"],
 }
 # Section -> some of the options that are valid there.

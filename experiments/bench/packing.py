@@ -38,6 +38,7 @@ from experiments.bench import trainer
 from sora_jax import build
 from sora_jax.data import loader, tokenizer
 from sora_jax.data.latents import Item
+from sora_jax.data.words import Words
 from sora_jax.models.autoencoder import latent_size
 from sora_jax.packing import patchify
 from sora_jax.run import Run
@@ -106,9 +107,10 @@ class Layout:
     return Layout(list(batches), int(sum(s.size for s in segments)), tokens)
 
 
-def words_of(c: ConfigDict, found: Sequence[Item]) -> tokenizer.Tokenizer:
+def words_of(c: ConfigDict, found: Sequence[Item]) -> Words:
   """That of all captions, for every layout the same."""
-  return tokenizer.train([i.text for i in found], c.text.vocab_size)
+  captions = [i.text for i in found]
+  return build.words(c, tokenizer.train(captions, c.text.vocab_size))
 
 
 def tokens_of(c: ConfigDict, item: Item) -> int:
@@ -123,7 +125,7 @@ def layouts(c: ConfigDict, found: list[Item]) -> dict[str, Layout]:
 
   def batches(some: Sequence[Item], rows: loader.Rows):
     return iter(
-      loader.packed(some, c.dit.patch, words, rows, TEXT, seed=0, threads=1)
+      loader.packed(some, c.dit.patch, words, rows, seed=0, threads=1)
     )
 
   count = max(1, total // (rows.rows * rows.length))

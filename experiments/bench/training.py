@@ -57,7 +57,7 @@ def dataset(c, folder: pathlib.Path):
     for i in range(CLIPS)
   )
   cache.write(folder, items, {})
-  words = tokenizer.train([CAPTION], c.text.vocab_size)
+  words = build.words(c, tokenizer.train([CAPTION], c.text.vocab_size))
   return iter(build.packed(c, cache.Latents(folder), words, c.seed))
 
 

@@ -22,20 +22,32 @@ from sora_jax.build.data import (
   rows,
   sizes,
   source,
+  words,
 )
 from sora_jax.build.dtypes import DTYPES
+from sora_jax.build.requests import continuations, request, requests
 from sora_jax.build.training import evaluators, optimizers, schedule
-from sora_jax.build.transformer import diffusion, guidance, pipeline, solver
+from sora_jax.build.transformer import (
+  diffusion,
+  grid,
+  guidance,
+  pipeline,
+  rollout,
+  solver,
+)
 from sora_jax.data import transforms
+from sora_jax.sampling.folder import NAMES
 from sora_jax.sampling.tasks import TASKS
 from sora_jax.utils.sections import key
 
 __all__ = [
   "DTYPES",
   "autoencoder",
+  "continuations",
   "diffusion",
   "evaluators",
   "everything",
+  "grid",
   "guidance",
   "lpips",
   "optimizers",
@@ -46,12 +58,16 @@ __all__ = [
   "pixels",
   "prepare",
   "prepared",
+  "request",
+  "requests",
+  "rollout",
   "rows",
   "schedule",
   "sizes",
   "solver",
   "source",
   "untrained",
+  "words",
 ]
 
 
@@ -78,10 +94,16 @@ def everything(config: ConfigDict) -> None:
     evaluators(section, context=None)
   solver(config)
   guidance(config)
+  grid(config)
+  rollout(config, None)
   for task in (config.sample.task, *config.sample.tasks):
     key(TASKS, task, "sample.task")
+  key(NAMES, config.sample.names, "sample.names")
   for name in config.sample.formats:
     key({k: None for k in ("mp4", "gif")}, name, "sample.formats")
   if config.cost.device != "here":
     key(estimate.DEVICES, config.cost.device, "cost.device")
-  check.start(config)
+  check.sampling(config)
+  name = NAMES[config.sample.names]
+  for i, asked in enumerate(requests(config)):
+    name(i, 0, asked)

@@ -18,6 +18,7 @@ from sora_jax.data import buckets, loader, transforms
 from sora_jax.data.latents import Latents
 from sora_jax.data.sources import SOURCES
 from sora_jax.data.tokenizer import Tokenizer
+from sora_jax.data.words import Words
 from sora_jax.types import Clip, Source
 from sora_jax.utils.sections import bound, call, key, plain
 
@@ -55,17 +56,23 @@ def _source(
   return lambda: fixed(parts={name: part() for name, part in parts.items()})
 
 
-def prepare(config: ConfigDict, split: str) -> Transform:
+def prepare(config: ConfigDict, split: str, trimmed: bool = True) -> Transform:
   """What every clip goes through first: nearest bucket, whole latents.
 
   The config's own transforms, which may augment, are for training only, and so
   are its scales: elsewhere clips have the largest.
+
+  Args:
+    config: of the run.
+    split: "train" or another.
+    trimmed: whether frames that fill no latent frame are cut off.
   """
   train = split == "train"
   extra = config.transforms if train else ()
   scales = config.scales if train else (max(config.scales),)
   size = {"tokens": config.tokens, "unit": _unit(config), "scales": scales}
-  frames = {"multiple": config.autoencoder.model.compression[0]}
+  ct = config.autoencoder.model.compression[0] if trimmed else 1
+  frames = {"multiple": ct}
   return transforms.build(
     ({"name": "bucket", **size}, {"name": "trim", **frames}, *extra)
   )
@@ -130,10 +137,16 @@ def rows(config: ConfigDict) -> loader.Rows:
   return call(loader.Rows, plain(config.dit.rows), "dit.rows")
 
 
+def words(config: ConfigDict, tokenizer: Tokenizer) -> Words:
+  """What the transformer reads of captions."""
+  ct = config.autoencoder.model.compression[0]
+  return Words(tokenizer, config.text.max_tokens, ct)
+
+
 def packed(
   config: ConfigDict,
   latents: Latents,
-  tokenizer: Tokenizer,
+  words: Words,
   seed: int,
   share: loader.Share = loader.WHOLE,
 ) -> Batches:
@@ -141,9 +154,8 @@ def packed(
   return loader.packed(
     latents,
     patch=config.dit.patch,
-    tokenizer=tokenizer,
+    words=words,
     rows=rows(config),
-    max_text=config.text.max_tokens,
     seed=seed,
     threads=config.threads,
     share=share,

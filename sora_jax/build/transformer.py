@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sora_jax.build.dtypes import DTYPES
-from sora_jax.data.tokenizer import Tokenizer
+from sora_jax.data.words import Words
 from sora_jax.diffusion.guidance import GUIDANCE
 from sora_jax.diffusion.levels import PATTERNS
 from sora_jax.diffusion.process import (
@@ -19,6 +19,7 @@ from sora_jax.diffusion.process import (
   Process,
   shift,
 )
+from sora_jax.diffusion.sampler import GRIDS
 from sora_jax.diffusion.solvers import SOLVERS
 from sora_jax.models.attention import ATTENTION
 from sora_jax.models.dit import MODULATION, REMAT, DiT
@@ -26,6 +27,7 @@ from sora_jax.models.text_encoder import TextEncoder
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.objectives.latent_diffusion import LatentDiffusion
 from sora_jax.sampling.pipeline import Pipeline
+from sora_jax.sampling.rollout import Rollout
 from sora_jax.utils import axes
 from sora_jax.utils.sections import bound, call, key, partial, plain
 
@@ -73,7 +75,23 @@ def diffusion(
 
 def solver(config: ConfigDict) -> Callable:
   """The sampler's step."""
-  return bound(SOLVERS, config.sample.solver, "sample.solver", late=6)
+  return bound(SOLVERS, config.sample.solver, "sample.solver", late=7)
+
+
+def grid(config: ConfigDict) -> Callable:
+  """The times of the sampler's steps."""
+  steps = config.sample.steps
+  if steps < 1:
+    raise ValueError(f"sample.steps={steps}: need at least 1")
+  found = bound(GRIDS, config.sample.grid, "sample.grid", late=1)
+  times = found(steps)
+  falling = (times[:-1] > times[1:]).all()
+  if not falling or (times[0], times[-1]) != (1, 0):
+    raise ValueError(
+      f"sample.grid={plain(config.sample.grid)} gives the times "
+      f"{times.tolist()}: they must fall from 1 to 0"
+    )
+  return found
 
 
 def guidance(config: ConfigDict) -> Callable:
@@ -81,27 +99,37 @@ def guidance(config: ConfigDict) -> Callable:
   return bound(GUIDANCE, config.sample.guidance, "sample.guidance", late=3)
 
 
+def rollout(config: ConfigDict, pipeline: Pipeline) -> Rollout:
+  """What makes long videos."""
+  options = plain(config.sample.rollout)
+  seconds = options.pop("seconds")
+  if seconds < 0:
+    raise ValueError(f"sample.rollout.seconds={seconds}: need at least 0")
+  return call(Rollout, options, "sample.rollout", pipeline=pipeline)
+
+
 def pipeline(
   config: ConfigDict,
   objective: LatentDiffusion,
   codec: Autoencode,
-  tokenizer: Tokenizer,
+  words: Words,
 ) -> Pipeline:
   """The sampling pipeline."""
   sample = config.sample
   return Pipeline(
     objective=objective,
     autoencoder=codec,
-    tokenizer=tokenizer,
+    words=words,
     patch=config.dit.patch,
     solver=solver(config),
     guidance=guidance(config),
+    grid=grid(config),
     steps=sample.steps,
     rows=sample.rows,
     length=config.dit.rows.length,
     text=config.dit.rows.text,
     clips=config.dit.rows.clips,
-    max_text=config.text.max_tokens,
     decode_batch=sample.decode_batch,
     decode_frames=sample.decode_frames,
+    cache=sample.cache,
   )

@@ -21,6 +21,7 @@ import grain
 import numpy as np
 from array_record.python import array_record_module
 
+from sora_jax.types import Text
 from sora_jax.utils import processes
 
 MANIFEST = "manifest.json"
@@ -37,12 +38,12 @@ class Item:
 
   Attributes:
     latents: float16 [t, h, w, c].
-    text: caption.
+    text: caption, or (first frame, caption) of every shot.
     key: the clip's key in its source.
   """
 
   latents: np.ndarray
-  text: str
+  text: Text
   key: str
 
 
@@ -60,7 +61,13 @@ def unpack_item(record: bytes) -> Item:
   (n,) = struct.unpack_from("<I", record)
   header = json.loads(record[4 : 4 + n])
   latents = np.frombuffer(record, "<f2", offset=4 + n)
-  return Item(latents.reshape(header["shape"]), header["text"], header["key"])
+  text = _text(header["text"])
+  return Item(latents.reshape(header["shape"]), text, header["key"])
+
+
+def _text(found: str | list) -> Text:
+  """A caption or shots, as JSON has them."""
+  return found if isinstance(found, str) else tuple(map(tuple, found))
 
 
 def write(
@@ -127,7 +134,7 @@ def _write(folder: Path, stem: str, items: Iterable[Item]) -> dict[str, Any]:
     "count": count,
     "shards": shards,
     "shapes": shapes,
-    "captions": sorted(captions),
+    "captions": sorted(captions, key=json.dumps),
   }
 
 
@@ -140,7 +147,9 @@ def _merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     "count": sum(part["count"] for part in parts),
     "shards": [name for part in parts for name in part["shards"]],
     "shapes": dict(sorted(shapes.items())),
-    "captions": sorted({c for part in parts for c in part["captions"]}),
+    "captions": sorted(
+      {_text(c) for part in parts for c in part["captions"]}, key=json.dumps
+    ),
   }
 
 
@@ -150,6 +159,11 @@ def manifest(directory: Path) -> dict[str, Any]:
   if not path.exists():
     raise FileNotFoundError(f"{directory} holds no latent cache ({MANIFEST})")
   return json.loads(path.read_text())
+
+
+def captions(directory: Path) -> list[Text]:
+  """The different texts of a cache's clips."""
+  return [_text(found) for found in manifest(directory)["captions"]]
 
 
 def check(directory: Path, made_of: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ import grain
 import numpy as np
 
 from sora_jax.data.latents import Item, Latents
-from sora_jax.data.tokenizer import Tokenizer
+from sora_jax.data.words import Words
 from sora_jax.packing import pack, patchify
 from sora_jax.types import Clip
 
@@ -150,23 +150,20 @@ def ordered(
 
 
 def tokens(
-  item: Item,
-  patch: patchify.Patch,
-  tokenizer: Tokenizer,
-  max_text: int,
+  item: Item, patch: patchify.Patch, words: Words
 ) -> dict[str, np.ndarray]:
-  """Latents and caption of one clip as sequences with coordinates.
+  """Latents and text of one clip as sequences with coordinates.
 
   The coordinates are called `*_at`, because grain's packer gives the name
   `*_positions` to something of its own.
   """
-  ids = tokenizer.encode(item.text, max_tokens=max_text)
+  ids, at = words(item.text)
   size = item.latents.shape[:3]
   return {
     "video": patchify.patchify(item.latents, patch).astype(np.float32),
     "video_at": patchify.positions(size, patch),
     "text": ids,
-    "text_at": patchify.text_positions(len(ids)),
+    "text_at": at,
   }
 
 
@@ -197,9 +194,8 @@ def rows_of(
 def packed(
   latents: Latents,
   patch: patchify.Patch,
-  tokenizer: Tokenizer,
+  words: Words,
   rows: Rows,
-  max_text: int,
   seed: int,
   threads: int,
   share: Share = WHOLE,
@@ -211,7 +207,7 @@ def packed(
   """
 
   def prepare(item: Item):
-    return tokens(item, patch, tokenizer, max_text)
+    return tokens(item, patch, words)
 
   def rename(row):
     out = {}

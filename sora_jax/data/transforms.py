@@ -64,6 +64,18 @@ def bucket(
   return dataclasses.replace(clip, video=video, state=None)
 
 
+def fit(clip: Clip, rng: np.random.Generator, *, size: tuple[int, int]) -> Clip:
+  """Scales a clip down until it is inside (H, W); nothing is cut off."""
+  del rng
+  have = clip.video.shape[1:3]
+  scale = min(1.0, *(n / m for n, m in zip(size, have)))
+  target = tuple(max(1, round(scale * m)) for m in have)
+  if target == have:
+    return clip
+  video = _scaled(clip.video, target)
+  return dataclasses.replace(clip, video=video, state=None)
+
+
 def trim(clip: Clip, rng: np.random.Generator, *, multiple: int) -> Clip:
   """Cuts the end to 1 + multiple * k frames, what a causal encoder takes."""
   del rng
@@ -175,6 +187,7 @@ _ORDERS = tuple(itertools.permutations(range(3)))[1:]
 
 TRANSFORMS = {
   "bucket": bucket,
+  "fit": fit,
   "trim": trim,
   "thin": thin,
   "crop": crop,

@@ -8,21 +8,62 @@ in consistently (Lugmayr et al. 2022).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from sora_jax.diffusion.solvers import Past
 from sora_jax.types import Array
 
 
-def uniform_grid(steps: int, start: float = 1.0) -> jax.Array:
-  """Times [steps + 1] from `start` down to 0 in equal steps."""
-  if steps < 1 or not 0 < start <= 1:
+def uniform(steps: int) -> np.ndarray:
+  """Equal steps."""
+  return np.linspace(1.0, 0.0, steps + 1, dtype=np.float32)
+
+
+def power(steps: int, *, rho: float) -> np.ndarray:
+  """Steps that become shorter towards the data: u^rho of equal steps u.
+
+  Args:
+    rho: 1 is `uniform`.
+  """
+  return uniform(steps) ** rho
+
+
+def logit(steps: int, *, span: float) -> np.ndarray:
+  """Equal steps of log(alpha / sigma) of a rectified flow, short at both ends.
+
+  Args:
+    span: of the logarithm, from -span to span.
+  """
+  inner = np.linspace(span, -span, steps + 1)[1:-1]
+  return np.float32([1.0, *(1 / (1 + np.exp(-inner))), 0.0])
+
+
+def given(steps: int, *, times: tuple[float, ...]) -> np.ndarray:
+  """Times from elsewhere, such as those found best for few steps.
+
+  Args:
+    times: steps + 1 of them, falling from 1 to 0.
+  """
+  falling = all(t > s for t, s in itertools.pairwise(times))
+  if len(times) != steps + 1 or not falling or (times[0], times[-1]) != (1, 0):
     raise ValueError(
-      f"steps={steps}, start={start}: need steps >= 1 and 0 < start <= 1"
+      f"times={times}: need steps + 1 = {steps + 1}, falling from 1 to 0"
     )
-  return jnp.linspace(start, 0.0, steps + 1)
+  return np.float32(times)
+
+
+# name -> steps -> times [steps + 1] from 1 down to 0
+GRIDS: dict[str, Callable[..., np.ndarray]] = {
+  "uniform": uniform,
+  "power": power,
+  "logit": logit,
+  "given": given,
+}
 
 
 def sample(
@@ -33,6 +74,7 @@ def sample(
   draw: Callable[[Array], Array],
   known: Array,
   mask: Array,
+  cache: float = 0.0,
 ) -> jax.Array:
   """Denoises from grid[0] to grid[-1] = 0.
 
@@ -44,6 +86,10 @@ def sample(
     draw: index -> standard normal noise like x; index 0 is where it starts.
     known: values of known cells, and what to start from if grid[0] < 1.
     mask: like known, 1 = keep.
+    cache: where x has changed by less than this share since the denoiser was
+      asked, summed over steps, its velocity n - x0 is used again (after
+      TeaCache, Liu et al. 2025). 0 asks at every step. The change is that of
+      all rows together, so what lies beside a clip matters to it a little.
 
   Returns:
     x0, with the known cells exactly as given.
@@ -54,11 +100,51 @@ def sample(
     alpha, sigma = coefficients(levels)
     return alpha * known + sigma * first
 
-  def body(x, scanned):
+  def pinned(x, levels):
+    # A second evaluation in a step must see what is known, too.
+    return denoise(jnp.where(mask > 0, noised(levels), x), levels)
+
+  def body(carry, scanned):
+    x, past, memory = carry
     t, s, index = scanned
     x = jnp.where(mask > 0, noised(t), x)
-    return step(denoise, coefficients, x, t, s, draw(index)), None
+    lazy = _Lazy(pinned, coefficients, memory, cache)
+    x, past = step(lazy, coefficients, x, t, s, draw(index), past)
+    return (x, past, lazy.memory), None
 
+  x = noised(grid[0])
+  begin = (x, Past.nothing(x, grid[0]), (x, jnp.zeros_like(x), jnp.inf))
   indices = jnp.arange(1, grid.shape[0])
-  x, _ = jax.lax.scan(body, noised(grid[0]), (grid[:-1], grid[1:], indices))
+  (x, *_), _ = jax.lax.scan(body, begin, (grid[:-1], grid[1:], indices))
   return jnp.where(mask > 0, known, x)
+
+
+class _Lazy:
+  """A denoiser that may answer with the velocity of an earlier step.
+
+  Attributes:
+    memory: x at the step before, the velocity last computed, and the summed
+      share by which x has changed since; infinite before the first step.
+  """
+
+  def __init__(self, denoise, coefficients, memory, threshold: float):
+    self.memory = memory
+    self._denoise, self._coefficients = denoise, coefficients
+    self._threshold, self._asked = threshold, threshold == 0
+
+  def __call__(self, xt, levels):
+    if self._asked:  # where a step asks twice, the second answer is its own
+      return self._denoise(xt, levels)
+    self._asked = True
+    before, velocity, changed = self.memory
+    changed += jnp.abs(xt - before).mean() / jnp.abs(before).mean()
+
+    def again():
+      alpha, sigma = self._coefficients(levels)
+      total = alpha + sigma
+      return (xt - sigma * velocity) / total, (xt + alpha * velocity) / total
+
+    lazy = changed < self._threshold
+    x0, n = jax.lax.cond(lazy, again, lambda: self._denoise(xt, levels))
+    self.memory = (xt, n - x0, jnp.where(lazy, changed, 0.0))
+    return x0, n

@@ -7,6 +7,7 @@ from sora_jax.evaluators.grid import Grid
 from sora_jax.evaluators.laws import Laws
 from sora_jax.evaluators.reconstruction import Reconstruction
 from sora_jax.evaluators.sheet import Sheet
+from sora_jax.evaluators.tasks import Tasks
 
 EVALUATORS = {
   "captions": Captions,
@@ -16,4 +17,5 @@ EVALUATORS = {
   "laws": Laws,
   "reconstruction": Reconstruction,
   "sheet": Sheet,
+  "tasks": Tasks,
 }

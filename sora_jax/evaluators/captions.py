@@ -13,7 +13,7 @@ from sora_jax.evaluators import metrics
 from sora_jax.evaluators.context import Context, through, trained, truth
 from sora_jax.evaluators.digits_oracle import DigitsOracle
 from sora_jax.evaluators.oracle import read, scores
-from sora_jax.sampling.pipeline import Request
+from sora_jax.sampling.request import Request
 from sora_jax.types import Clip, State
 
 Scores = dict[str, np.ndarray]
@@ -75,7 +75,7 @@ class Captions:
     clips = self.context.first(self.clips)
     pipeline, frozen = self.context.pipeline, state.frozen
     judge = functools.partial(score, ORACLES[self.oracle])
-    texts = [clip.caption for clip in clips]
+    texts = [clip.text for clip in clips]
     others = [clips[i] for i in shuffled(len(clips), self.seed)]
 
     real = [clip.video for clip in clips]

@@ -13,8 +13,10 @@ import numpy as np
 from sora_jax.data.world import nouns
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.objectives.latent_diffusion import LatentDiffusion
-from sora_jax.sampling.pipeline import Pipeline, Request
-from sora_jax.types import Clip, PyTree, State
+from sora_jax.sampling.excerpts import excerpt
+from sora_jax.sampling.pipeline import Pipeline
+from sora_jax.sampling.request import Request
+from sora_jax.types import Clip, PyTree, State, Text, shots_of
 from sora_jax.utils.logs import MetricWriter
 
 
@@ -98,14 +100,21 @@ def continued(
   context: Context,
   state: State,
   clips: Sequence[Clip],
-  texts: Sequence[str],
+  texts: Sequence[Text],
   task: str,
   seed: int,
 ) -> list[np.ndarray]:
   """Videos of the clips' sizes that a task makes of them with other texts."""
+  cell = context.autoencoder.model.compression
   requests = [
-    Request(t, c.video.shape[:3], task, c.video, seed + i)
-    for i, (c, t) in enumerate(zip(clips, texts, strict=True))
+    Request(
+      until(text, len(clip.video)),
+      clip.video.shape[:3],
+      task,
+      **excerpt(task, clip.video, cell),
+      seed=seed + i,
+    )
+    for i, (clip, text) in enumerate(zip(clips, texts, strict=True))
   ]
   return context.pipeline(trained(state), state.frozen, requests)
 
@@ -120,6 +129,11 @@ def through(
   )
 
 
-def others(texts: Sequence[str]) -> list[str]:
+def until(text: Text, frames: int) -> Text:
+  """The shots of a text that begin in so many frames."""
+  return tuple(shot for shot in shots_of(text) if shot[0] < frames)
+
+
+def others(texts: Sequence[Text]) -> list[Text]:
   """Every clip gets the caption of the one before it."""
   return [texts[-1], *texts[:-1]]

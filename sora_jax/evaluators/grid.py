@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sora_jax.evaluators.context import Context, trained
-from sora_jax.sampling.pipeline import Request
+from sora_jax.sampling.request import Request
 from sora_jax.types import State
 from sora_jax.utils import media
 
@@ -39,7 +39,7 @@ class Grid:
     ]
     videos = self.context.pipeline(trained(state), state.frozen, requests)
     step = int(state.step)
-    rows = [(c.text, v) for c, v in zip(clips, videos)]
+    rows = [(c.caption, v) for c, v in zip(clips, videos)]
     path = self.context.workdir / "grids" / f"{step:08d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     media.contact_sheet(path, rows)

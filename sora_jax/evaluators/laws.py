@@ -16,7 +16,7 @@ from sora_jax.evaluators.context import (
   truth,
 )
 from sora_jax.evaluators.oracle import laws, physics, read
-from sora_jax.sampling.tasks import given
+from sora_jax.sampling.excerpts import excerpt
 from sora_jax.types import Clip, State
 
 FORWARDS = ("extend", "i2v")  # tasks that keep the beginning of a clip
@@ -53,9 +53,9 @@ class Laws:
     clips = [c for c in self.context.first(self.clips) if _has_paths(c)]
     if not clips:
       return
-    ct = self.context.autoencoder.model.compression[0]
-    start = given(self.task, ct)
-    texts = [clip.caption for clip in clips]
+    cell = self.context.autoencoder.model.compression
+    start = len(excerpt(self.task, clips[0].video, cell)["source"])
+    texts = [clip.text for clip in clips]
     real = [clip.video for clip in clips]
     make = functools.partial(
       continued, self.context, state, clips, task=self.task, seed=self.seed

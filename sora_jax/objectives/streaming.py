@@ -80,11 +80,22 @@ class Streaming:
       uint8 [B, T', H, W, 3]: ct frames for each latent frame, one for the
       first.
     """
-    past, start = {}, True
+    past = None
     for z in chunks:
-      video, past = self._out(frozen, z, past, start)
-      start = False
+      video, past = self.decode_on(frozen, z, past)
       yield np.asarray(video)
+
+  def decode_on(
+    self, frozen: PyTree, z: Array, past: PyTree | None
+  ) -> tuple[Array, PyTree]:
+    """Frames of one more chunk, and what the next one needs.
+
+    Args:
+      frozen: see above.
+      z: normalised latents [B, t', h, w, c].
+      past: of the chunk before; None before the first.
+    """
+    return self._out(frozen, z, past or {}, past is None)
 
   def round_trip(self, frozen: PyTree, video: np.ndarray) -> np.ndarray:
     """A clip uint8 [B, T, H, W, 3] of any size, through the autoencoder."""

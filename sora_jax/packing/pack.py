@@ -34,6 +34,25 @@ class Layout:
   length: int
   slots: tuple[Slot, ...]
 
+  def part(self, start: int, rows: int) -> tuple[list[int], Layout]:
+    """Which sequences lie in rows start..start + rows, and how there."""
+    members = [
+      i for i, s in enumerate(self.slots) if start <= s.row < start + rows
+    ]
+    slots = tuple(
+      dataclasses.replace(self.slots[i], row=self.slots[i].row - start)
+      for i in members
+    )
+    return members, Layout(rows, self.length, slots)
+
+  def shorter(self, lengths: Sequence[int]) -> Layout:
+    """The same places for sequences that are at most as long."""
+    slots = tuple(
+      dataclasses.replace(slot, length=n)
+      for slot, n in zip(self.slots, lengths, strict=True)
+    )
+    return dataclasses.replace(self, slots=slots)
+
   @property
   def segments(self) -> np.ndarray:
     """int32 [R, L]: 1.. for clips, 0 for padding."""

@@ -1,4 +1,4 @@
-"""From prompts to frames: tokenize, canvas, pack, denoise, unpack, decode.
+"""From prompts to frames: tokenize, draft, pack, denoise, unpack, decode.
 
 Requests of any size and task share rows. Noise is keyed by (seed, token), so a
 request gives the same video alone or among others.
@@ -8,41 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sora_jax.data.tokenizer import Tokenizer
+from sora_jax.data.words import Words
 from sora_jax.diffusion import sampler
+from sora_jax.diffusion.guidance import Denoise, Space
 from sora_jax.models import autoencoder as ae
 from sora_jax.objectives.autoencode import Autoencode
-from sora_jax.objectives.latent_diffusion import LatentDiffusion, drop_text
+from sora_jax.objectives.latent_diffusion import LatentDiffusion
 from sora_jax.objectives.streaming import Streaming
 from sora_jax.packing import pack, patchify
-from sora_jax.sampling.tasks import TASKS
-from sora_jax.types import Array, PyTree, Stream
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-  """One video to make.
-
-  Attributes:
-    prompt: caption; "" is the unconditional model.
-    size: (T, H, W) in pixels, in the autoencoder's steps.
-    task: key of TASKS.
-    source: uint8 [T', H, W, 3] for tasks that start from something.
-    seed: of this request's noise.
-  """
-
-  prompt: str
-  size: tuple[int, int, int]
-  task: str = "t2v"
-  source: np.ndarray | None = None
-  seed: int = 0
+from sora_jax.sampling import streams, tasks
+from sora_jax.sampling.request import Draft, Request
+from sora_jax.types import Array, Canvas, PyTree, Stream, shots_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # jit tells them apart by id
@@ -52,34 +35,36 @@ class Pipeline:
   Attributes:
     objective: the transformer's objective, for its denoiser.
     autoencoder: the autoencoder's objective, for encode and decode.
-    tokenizer: of captions.
+    words: what the model reads of captions.
     patch: (pt, ph, pw).
     solver: a row of SOLVERS with its options bound.
     guidance: a row of GUIDANCE with its options bound.
+    grid: a row of GRIDS with its options bound.
     steps: solver steps.
     rows: rows in one call of the sampler.
     length: video tokens in a row.
     text: text tokens in a row.
     clips: most clips in a row.
-    max_text: most tokens of one prompt.
     decode_batch: clips decoded at once.
     decode_frames: latent frames of a clip decoded at once.
+    cache: see `sampler.sample`.
   """
 
   objective: LatentDiffusion
   autoencoder: Autoencode
-  tokenizer: Tokenizer
+  words: Words
   patch: patchify.Patch
   solver: Callable
   guidance: Callable
+  grid: Callable
   steps: int
   rows: int
   length: int
   text: int
   clips: int
-  max_text: int
   decode_batch: int
   decode_frames: int
+  cache: float
 
   def __call__(
     self, params: PyTree, frozen: PyTree, requests: Sequence[Request]
@@ -94,34 +79,107 @@ class Pipeline:
     Raises:
       ValueError: for a request that cannot be met, before anything runs.
     """
-    if not requests:
-      raise ValueError("no requests: give at least one prompt")
-    latents = self.latents(params, frozen, requests)
-    return self.decode(frozen, latents)
+    out: list[Any] = [None] * len(requests)
+    for i, video in self.each(params, frozen, requests):
+      out[i] = video
+    return out
+
+  def each(
+    self, params: PyTree, frozen: PyTree, requests: Sequence[Request]
+  ) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (which request, its video) as soon as it is made.
+
+    Arguments and errors are those of `__call__`; errors come with the first.
+    """
+    for members, drafts, latents in self._groups(params, frozen, requests):
+      videos = self.decode(frozen, latents)
+      for i, draft, video in zip(members, drafts, videos):
+        yield i, draft.whole(self.kept(draft, video))
 
   def latents(
     self, params: PyTree, frozen: PyTree, requests: Sequence[Request]
   ) -> list[np.ndarray]:
     """Normalised latents [t, h, w, c] of every request."""
-    # What can be refused is refused before anything is encoded.
+    out: list[Any] = [None] * len(requests)
+    for members, _, latents in self._groups(params, frozen, requests):
+      for i, z in zip(members, latents):
+        out[i] = z
+    return out
+
+  def decode_on(
+    self, frozen: PyTree, z: np.ndarray, past: PyTree | None
+  ) -> tuple[np.ndarray, PyTree]:
+    """Frames uint8 [T', H, W, 3] of a video's next latents [t', h, w, c].
+
+    Args:
+      frozen: as in `__call__`.
+      z: normalised latents.
+      past: what the call before this one returned; None for a video's first.
+
+    Returns:
+      the frames, and what the next call needs.
+    """
+    parts = []
+    for at in range(0, len(z), self.decode_frames):
+      chunk = z[None, at : at + self.decode_frames]
+      video, past = self._long.decode_on(frozen, chunk, past)
+      parts.append(np.asarray(video[0]))
+    return np.concatenate(parts), past
+
+  def check(self, requests: Sequence[Request]) -> None:
+    """Refuses what cannot be made: all that can be refused is, here.
+
+    Raises:
+      ValueError: for the first request that does not fit.
+    """
+    if not requests:
+      raise ValueError("no requests: give at least one prompt")
+    self._plan(requests)
+    for request in requests:
+      self.draft(request)
+
+  def draft(self, request: Request) -> Draft:
+    """What is known of a request's video."""
+    size, latents = self._size(request), request.latents
+    channels = self.autoencoder.model.channels
+    if latents is not None and (
+      latents.shape[1:] != (*size[1:], channels) or len(latents) >= size[0]
+    ):
+      raise ValueError(
+        f"latents of shape {latents.shape} for a video of {size}: need fewer "
+        f"frames, and cells of {channels} channels"
+      )
+    return tasks.draft(request, self.autoencoder.model.compression)
+
+  def _plan(self, requests: Sequence[Request]):
+    """Latent sizes, words and negative ones, layouts of tokens and words."""
     sizes = [self._size(r) for r in requests]
     lengths = [int(np.prod(patchify.grid((*s, 1), self.patch))) for s in sizes]
-    ids = [self.tokenizer.encode(r.prompt, self.max_text) for r in requests]
-    layout, words = pack.plan(
-      lengths, self.length, self.clips, [len(i) for i in ids], self.text
-    )
-    canvases = [self._canvas(frozen, r, s) for r, s in zip(requests, sizes)]
-    arrays = self._arrays(requests, sizes, canvases, layout)
-    arrays |= _words(ids, layout=words)
-    done = []
+    texts = [(self.words(r.prompt), self.words(r.negative)) for r in requests]
+    most = [max(len(ids) for ids, _ in both) for both in texts]
+    layouts = pack.plan(lengths, self.length, self.clips, most, self.text)
+    return sizes, texts, layouts
+
+  def _groups(self, params: PyTree, frozen: PyTree, requests):
+    """(Indices, drafts, latents) of one call after the other."""
+    self.check(requests)
+    sizes, texts, (layout, words) = self._plan(requests)
     for start in range(0, layout.rows, self.rows):
-      part = {k: _rows(v, start, self.rows) for k, v in arrays.items()}
-      done.append(np.asarray(self.sample(params, part)))
-    tokens = np.concatenate(done)[: layout.rows]
-    return [
-      patchify.unpatchify(x, s, self.patch)
-      for x, s in zip(pack.unpack(tokens, layout), sizes)
-    ]
+      members, part = layout.part(start, self.rows)
+      _, rider = words.part(start, self.rows)
+      some = [requests[i] for i in members]
+      drafts = [self.draft(request) for request in some]
+      canvases = self._canvases(frozen, drafts)
+      shapes = [sizes[i] for i in members]
+      arrays = self._arrays(some, shapes, canvases, part)
+      for name, own in zip(("text", "null"), zip(*(texts[i] for i in members))):
+        arrays |= streams.words_of(name, own, rider)
+      tokens = np.asarray(self.sample(params, arrays))
+      latents = [
+        patchify.unpatchify(x, s, self.patch)
+        for x, s in zip(pack.unpack(tokens, part), shapes)
+      ]
+      yield members, drafts, latents
 
   def decode(
     self, frozen: PyTree, latents: Sequence[np.ndarray]
@@ -151,49 +209,79 @@ class Pipeline:
     return np.asarray(self._encode(frozen, video[None]))
 
   def _size(self, request: Request) -> tuple[int, int, int]:
-    if request.task not in TASKS:
-      raise ValueError(f"unknown task {request.task!r}; valid: {sorted(TASKS)}")
     size = ae.latent_size(request.size, self.autoencoder.model.compression)
     patchify.grid((*size, 1), self.patch)
     return size
 
-  def _canvas(self, frozen, request, size):
-    source = request.source
-    if source is not None:
-      ct = self.autoencoder.model.compression[0]
-      whole = 1 + (len(source) - 1) // ct * ct
-      # Frames after the last whole group cannot be known cells; the task
-      # still sees every cell there is.
-      source = self.encode(frozen, source[:whole])
-    return TASKS[request.task](size, self.autoencoder.model.channels, source)
+  def _canvases(self, frozen: PyTree, drafts: Sequence[Draft]) -> list[Canvas]:
+    """Latents of what is known, and which of them are known as a whole."""
+    model, out = self.autoencoder.model, []
+    for draft in drafts:
+      shape = ae.latent_size(draft.video.shape[:3], model.compression)
+      known = np.zeros((1, *shape, model.channels), np.float32)
+      cells = np.asarray(self.autoencoder.real(draft.known[None]))
+      if cells.any() or draft.start < 1:
+        known = self.encode(frozen, draft.video)
+      if draft.latents is not None:
+        count = len(draft.latents)
+        cells = np.arange(shape[0])[None, :, None, None] < count
+        cells = np.broadcast_to(cells, (1, *shape))
+        known[0, :count] = draft.latents
+      out.append(Canvas(known, cells[..., None], draft.start))
+    return out
+
+  def kept(self, draft: Draft, video: np.ndarray) -> np.ndarray:
+    """The video with the given pixels where they fill whole latent cells."""
+    ct, *space = self.autoencoder.model.compression
+    kept = np.asarray(self.autoencoder.real(draft.known[None]))[0] > 0
+    kept = kept.repeat([1] + [ct] * (len(kept) - 1), axis=0)
+    for axis, n in enumerate(space, start=1):
+      kept = kept.repeat(n, axis=axis)
+    return np.where(kept[..., None], draft.video, video)
 
   def _arrays(self, requests, sizes, canvases, layout):
-    """Packed rows [R, ...] of the video stream and where it starts."""
-    channels = self.autoencoder.model.channels
-    known, mask, keys = [], [], []
-    for request, canvas, slot in zip(requests, canvases, layout.slots):
+    """Packed rows [R, ...] of the video stream and where it starts.
+
+    Level 0 is clean; clip m of a row has the level m, and if what is known of
+    it is shown with some noise, that has the level `clips` + m.
+    """
+    channels, clips = self.autoencoder.model.channels, self.clips
+    known, mask, keys, factor, level = [], [], [], [], []
+    tokens = np.zeros((layout.rows, 1 + 2 * clips), np.float32)
+    start, context = np.zeros_like(tokens), np.zeros_like(tokens)
+    at = [patchify.positions(size, self.patch) for size in sizes]
+    for request, canvas, slot, place in zip(
+      requests, canvases, layout.slots, at
+    ):
       full = np.broadcast_to(canvas.mask, (*canvas.mask.shape[:-1], channels))
       known.append(patchify.patchify(np.asarray(canvas.known), self.patch)[0])
-      mask.append(patchify.patchify(full, self.patch)[0])
-      keys.append(_token_keys(request.seed, slot.length))
-    whole = pack.pack([m.min(axis=-1) for m in mask], layout) > 0  # [R, L]
-    # By level: clip m of a row has the level m + 1, and 0 is clean.
-    tokens = np.zeros((layout.rows, 1 + self.clips), np.float32)
-    start = np.zeros_like(tokens)
-    for slot, canvas in zip(layout.slots, canvases):
-      tokens[slot.row, slot.segment] = slot.length
-      start[slot.row, slot.segment] = canvas.start
-    at = [patchify.positions(s, self.patch) for s in sizes]
+      mask.append(patchify.patchify(full, self.patch)[0].astype(np.float32))
+      keys.append(streams.token_keys(request.seed, slot.length))
+      factor.append(self._factor(request, place[:, 0]))
+      m, noise = slot.segment, request.context_noise
+      whole = mask[-1].min(axis=-1) > 0
+      level.append(np.where(whole, clips + m if noise else 0, m))
+      tokens[slot.row, [m, clips + m]] = slot.length
+      start[slot.row, m] = canvas.start
+      context[slot.row, clips + m] = noise
     return {
       "known": pack.pack(known, layout),
       "mask": pack.pack(mask, layout),
       "keys": pack.pack(keys, layout),
       "positions": pack.pack(at, layout),
       "segments": layout.segments,
-      "level": np.where(whole, 0, layout.segments).astype(np.int32),
+      "level": pack.pack(level, layout).astype(np.int32),
+      "factor": pack.pack(factor, layout),
       "tokens": tokens,
       "start": start,
+      "context": context,
     }
+
+  def _factor(self, request: Request, times: np.ndarray) -> np.ndarray:
+    """How much of the guidance the tokens at these latent times get: [n]."""
+    begins = [self.words.time(first) for first, _ in shots_of(request.prompt)]
+    shot = np.searchsorted(begins, times, side="right") - 1
+    return np.asarray(request.strengths, np.float32)[shot]
 
   def abstract(self) -> dict[str, jax.ShapeDtypeStruct]:
     """The arguments of one call of the sampler, after its parameters."""
@@ -208,30 +296,26 @@ class Pipeline:
       "mask": shape(self.length, size, dtype=jnp.float32),
       "keys": shape(self.length, 2, dtype=jnp.uint32),
       "level": shape(self.length),
+      "factor": shape(self.length, dtype=jnp.float32),
       "positions": shape(self.length, 3),
       "segments": shape(self.length),
-      "tokens": shape(1 + self.clips, dtype=jnp.float32),
-      "start": shape(1 + self.clips, dtype=jnp.float32),
     }
-    out["text"] = out["text_segments"] = shape(self.text)
-    return out | {"text_positions": shape(self.text, 3)}
+    for name in ("tokens", "start", "context"):
+      out[name] = shape(1 + 2 * self.clips, dtype=jnp.float32)
+    for name in ("text", "null"):
+      out[name] = out[f"{name}_segments"] = shape(self.text)
+      out[f"{name}_positions"] = shape(self.text, 3)
+    return out
 
   @functools.partial(jax.jit, static_argnums=0)
   def sample(self, params: PyTree, a: dict[str, Array]) -> jax.Array:
     """Tokens [R, L, P] of packed rows, denoised; `a` is as in `abstract`."""
-    video = Stream(a["known"], a["positions"], a["segments"], a["level"])
-    text = Stream(
-      a["text"],
-      a["text_positions"],
-      a["text_segments"],
-      jnp.zeros_like(a["text_segments"]),
-    )
-    nobody = drop_text(text, jnp.ones((text.tokens.shape[0], self.clips), bool))
-    spread = functools.partial(self.objective.spread, video)
+    video = streams.video_of(a)
+    space = self._space(video, a["factor"])
     denoise = self.guidance(
-      self.objective.denoiser(params, video, text),
-      self.objective.denoiser(params, video, nobody),
-      spread,
+      self.denoiser(params, a),
+      functools.partial(self._both, params, video, a),
+      space,
     )
     shape = a["known"].shape[-1:]
 
@@ -241,16 +325,53 @@ class Pipeline:
 
       return jax.vmap(jax.vmap(one))(a["keys"])  # [R, L, P]
 
-    time = sampler.uniform_grid(self.steps)[:, None, None]
+    time = self.grid(self.steps)[:, None, None]
     grid = a["start"] * self.objective.shift(time, a["tokens"])  # [., R, K]
     return sampler.sample(
       denoise,
       self.solver,
-      lambda levels: self.objective.process.coefficients(spread(levels)),
-      grid,
+      space.coefficients,
+      jnp.where(a["context"] > 0, a["context"], grid),
       draw,
       a["known"],
       a["mask"],
+      self.cache,
+    )
+
+  def denoiser(self, params: PyTree, a: dict[str, Array]) -> Denoise:
+    """(xt [R, L, P], levels [R, K]) -> (x0, noise), with the prompts."""
+    prompts = streams.text_of(a, "text")
+    return self.objective.denoiser(params, streams.video_of(a), prompts)
+
+  def _both(self, params, video, a, xt, levels):
+    """What the model says with the prompts and with the negative ones.
+
+    One pass over twice the rows.
+    """
+    join = functools.partial(jax.tree.map, lambda *x: jnp.concatenate(x))
+    prompts, others = (streams.text_of(a, name) for name in ("text", "null"))
+    denoise = self.objective.denoiser(
+      params, join(video, video), join(prompts, others)
+    )
+    pair = denoise(join(xt, xt), join(levels, levels))
+    return tuple(zip(*(jnp.split(x, 2) for x in pair)))
+
+  def _space(self, video: Stream, factor: Array) -> Space:
+    spread = functools.partial(self.objective.spread, video)
+    noisy = (video.level > 0) & (video.level <= self.clips)
+    member = jax.nn.one_hot(video.segments, 1 + self.clips)  # [R, L, 1 + M]
+    share = member * noisy[..., None]
+    share = share / jnp.maximum(share.sum(axis=1, keepdims=True), 1)
+
+    def mean(x):
+      by_clip = jnp.einsum("rlm,rl->rm", share, x.mean(axis=-1))
+      return jnp.einsum("rlm,rm->rl", member, by_clip)[..., None]
+
+    return Space(
+      spread,
+      lambda levels: self.objective.process.coefficients(spread(levels)),
+      mean,
+      factor[..., None],
     )
 
   @functools.cached_property
@@ -262,30 +383,3 @@ class Pipeline:
     return self.autoencoder.encode(
       frozen["autoencoder"], frozen["stats"], video
     )
-
-
-def _words(ids, layout: pack.Layout) -> dict[str, np.ndarray]:
-  """Packed rows [R, S] of the text stream."""
-  at = [patchify.text_positions(len(i)) for i in ids]
-  return {
-    "text": pack.pack(ids, layout),
-    "text_positions": pack.pack(at, layout),
-    "text_segments": layout.segments,
-  }
-
-
-def _rows(x: np.ndarray, start: int, count: int) -> np.ndarray:
-  """Rows start..start + count, filled up with empty (padding) rows."""
-  part = x[start : start + count]
-  return np.pad(part, [(0, count - len(part))] + [(0, 0)] * (x.ndim - 1))
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _fold(seed: Array, count: int) -> jax.Array:
-  key = jax.random.PRNGKey(seed)
-  return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
-
-
-def _token_keys(seed: int, count: int) -> np.ndarray:
-  """uint32 [count, 2]: a key for every token of the clip of this seed."""
-  return np.asarray(_fold(jnp.uint32(seed), count))

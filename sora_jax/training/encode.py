@@ -75,7 +75,7 @@ def encode(
     filled = group + [group[-1]] * (batch - len(group))
     z = run(params, stats, np.stack([c.video for c in filled]))
     for clip, latents in zip(group, np.asarray(z, np.float16)):
-      yield Item(latents, clip.caption, clip.key)
+      yield Item(latents, clip.text, clip.key)
 
   with logs.Progress(total, "encode") as progress:
     for clip in clips:

@@ -17,6 +17,17 @@ def plain(section: Any) -> Any:
   return section.to_dict() if isinstance(section, ConfigDict) else section
 
 
+def config_of(found: Mapping[str, Any]) -> ConfigDict:
+  """A config from the JSON that it was saved as: tuples again for lists."""
+
+  def tuples(value):
+    if isinstance(value, dict):
+      return {k: tuples(v) for k, v in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+  return ConfigDict(tuples(dict(found))).lock()
+
+
 def digest(config: ConfigDict) -> str:
   """12 hexadecimal digits that change with any value of the config."""
   text = json.dumps(plain(config), sort_keys=True)

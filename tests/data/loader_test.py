@@ -1,5 +1,6 @@
 """Batches: whole clips in both streams, nothing lost, resumed exactly."""
 
+import dataclasses
 import functools
 import itertools
 from collections import Counter
@@ -9,6 +10,7 @@ import pytest
 
 from sora_jax.data import loader, tokenizer
 from sora_jax.data.latents import Item
+from sora_jax.data.words import Words
 from sora_jax.packing import patchify
 from sora_jax.types import Clip
 
@@ -21,7 +23,7 @@ COUNT = 10
 
 @functools.cache
 def words():
-  return tokenizer.train(CAPTIONS * 3, 300)
+  return Words(tokenizer.train(CAPTIONS * 3, 300), max_tokens=40, ct=4)
 
 
 @functools.cache
@@ -40,9 +42,8 @@ def packed(source=None, rows=ROWS, seed=0):
   return loader.packed(
     source if source is not None else items(),
     patch=PATCH,
-    tokenizer=words(),
+    words=words(),
     rows=rows,
-    max_text=40,
     seed=seed,
     threads=1,
   )
@@ -80,7 +81,7 @@ def assert_whole(batch):
       patchify.positions(item.latents.shape[:3], PATCH),
     )
     np.testing.assert_array_equal(
-      batch["text"][row, text], words().encode(item.text)
+      batch["text"][row, text], words()(item.text)[0]
     )
     np.testing.assert_array_equal(
       batch["text_positions"][row, text], patchify.text_positions(len(text))
@@ -176,13 +177,13 @@ def test_too_long_clip_is_an_error(shape):
   with pytest.raises(ValueError, match=f"{text} .* (20|17) tokens .* 16"):
     loader.row_of({"1x2x2x3": 5, text: 1}, PATCH, 16)
   with pytest.raises(ValueError, match=r"(20|17) tokens .* 16"):
-    loader.rows_of([loader.tokens(long, PATCH, words(), 40)], ROWS)
+    loader.rows_of([loader.tokens(long, PATCH, words())], ROWS)
 
 
 def test_too_long_caption_is_an_error():
   item = Item(np.zeros((1, 2, 2, CELL), np.float16), "word " * 50, "")
   with pytest.raises(ValueError, match="max_tokens=8"):
-    loader.tokens(item, PATCH, words(), 8)
+    loader.tokens(item, PATCH, dataclasses.replace(words(), max_tokens=8))
 
 
 def test_row_of():
@@ -191,7 +192,7 @@ def test_row_of():
 
 
 def test_rows_of_has_the_form_of_packed():
-  sequences = [loader.tokens(i, PATCH, words(), 40) for i in items()]
+  sequences = [loader.tokens(i, PATCH, words()) for i in items()]
   rows = loader.rows_of(sequences, ROWS)
   assert sorted(assert_whole(rows)) == list(range(COUNT))
   other = next(iter(packed()))

@@ -12,6 +12,7 @@ from sora_jax.types import Clip
 
 KWARGS = {
   "bucket": {"tokens": 64, "unit": (8, 8), "scales": (1.0, 0.25)},
+  "fit": {"size": (24, 40)},
   "trim": {"multiple": 4},
   "thin": {"most": 3},
   "crop": {"frames": 5, "height": 24, "width": 24, "zoom": 1.5},
@@ -75,6 +76,22 @@ def test_bucket_keeps_a_circle_round(size):
     assert (axis * white).sum() / white.sum() == pytest.approx(
       extent / 2, abs=1
     )
+
+
+@pytest.mark.parametrize("size", [(130, 150), (61, 97), (400, 130)])
+def test_fit_cuts_nothing_off_and_keeps_a_circle_round(size):
+  clip = transforms.fit(disc(*size), rng(), size=(64, 48))
+  height, width = clip.video.shape[1:3]
+  scale = min(64 / size[0], 48 / size[1])
+  assert height == 64 or width == 48
+  assert height <= 64 and width <= 48
+  assert (height / scale, width / scale) == pytest.approx(
+    size, abs=0.51 / scale
+  )
+  white = clip.video[0, :, :, 0] / 255
+  tall, wide = white[:, width // 2].sum(), white[height // 2].sum()
+  assert tall == pytest.approx(wide, abs=1.0)
+  assert transforms.fit(clip, rng(), size=(64, 48)) is clip  # it is inside
 
 
 def test_bucket_leaves_a_fitting_clip_alone():

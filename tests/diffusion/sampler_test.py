@@ -1,4 +1,4 @@
-"""The sampler and guidance: known cells, intervals, one scan."""
+"""The sampler: known cells, grids, one scan."""
 
 import functools
 import itertools
@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sora_jax.diffusion import guidance, process, sampler, solvers
+from sora_jax.diffusion import process, sampler, solvers
 
 SHAPE = (2, 12, 3)
-OPTIONS = {"ancestral": {"eta": 0.5}}
-GUIDE = {"cfg": {"scale": 2.0, "low": 0.2, "high": 0.7}}
+OPTIONS = {
+  "ancestral": {"eta": 0.5},
+  "churn": {"amount": 0.2, "low": 0.0, "high": 1.0},
+}
 COEFFICIENTS = process.SCHEDULES["cosine"]
 
 
@@ -20,12 +22,6 @@ def denoise(xt, time):
   """Some smooth denoiser that mixes the tokens."""
   alpha, sigma = COEFFICIENTS(time)
   x0 = jnp.tanh(alpha * xt + xt.mean(axis=1, keepdims=True))
-  return x0, (xt - alpha * x0) / jnp.maximum(sigma, 1e-3)
-
-
-def other(xt, time):
-  alpha, sigma = COEFFICIENTS(time)
-  x0 = -0.5 * xt
   return x0, (xt - alpha * x0) / jnp.maximum(sigma, 1e-3)
 
 
@@ -37,12 +33,8 @@ def solver(name):
   return functools.partial(solvers.SOLVERS[name], **OPTIONS.get(name, {}))
 
 
-def guide(name):
-  return functools.partial(guidance.GUIDANCE[name], **GUIDE.get(name, {}))
-
-
 def run(step, known, mask, denoise=denoise, steps=4, start=1.0):
-  grid = sampler.uniform_grid(steps, start)
+  grid = start * sampler.uniform(steps)
   return sampler.sample(denoise, step, COEFFICIENTS, grid, draw, known, mask)
 
 
@@ -82,27 +74,105 @@ def test_scan_equals_a_loop(name):
   step, scanned = solver(name), compiled(name, known, mask)
 
   grid, first = np.linspace(1, 0, 5, dtype=np.float32), draw(0)
-  x = first
-  for i, (t, s) in enumerate(itertools.pairwise(grid)):
+  x, past = first, solvers.Past.nothing(first, grid[0])
+
+  def put_back(x, t):
     alpha, sigma = COEFFICIENTS(t)
-    x = jnp.where(mask > 0, alpha * known + sigma * first, x)
-    x = step(denoise, COEFFICIENTS, x, t, s, draw(i + 1))
+    return jnp.where(mask > 0, alpha * known + sigma * first, x)
+
+  def pinned(x, t):
+    return denoise(put_back(x, t), t)
+
+  for i, (t, s) in enumerate(itertools.pairwise(grid)):
+    x = put_back(x, t)
+    x, past = step(pinned, COEFFICIENTS, x, t, s, draw(i + 1), past)
   x = jnp.where(mask > 0, known, x)
   np.testing.assert_allclose(scanned, x, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", solvers.SOLVERS)
+def test_every_evaluation_sees_what_is_known(name):
+  """Also the second one of a step, whatever the denoiser says of clean data."""
+  rng = np.random.default_rng(0)
+  known = rng.normal(size=SHAPE).astype(np.float32)
+  mask = np.zeros(SHAPE, np.float32)
+  mask[:, :4] = 1
+  levels = np.broadcast_to(sampler.uniform(4)[:, None, None, None], (5, *SHAPE))
+  levels = np.where(mask > 0, 0, levels)  # clean where known
+  seen = []
+
+  def ill(xt, time):
+    jax.debug.callback(lambda x: seen.append(x[:, :4]), xt)
+    x0, n = denoise(xt, time)
+    return jnp.where(time > 0, x0, 0.0), jnp.where(time > 0, n, 1e5)
+
+  jax.jit(
+    lambda: sampler.sample(
+      ill, solver(name), COEFFICIENTS, levels, draw, known, mask
+    )
+  )()
+  jax.effects_barrier()
+  assert len(seen) >= 4
+  for x in seen:
+    np.testing.assert_array_equal(x, known[:, :4])
+
+
+def cached(threshold, name="euler", steps=8):
+  """The result, and how often the denoiser was asked."""
+  calls = []
+
+  def spy(xt, time):
+    jax.debug.callback(lambda: calls.append(1))
+    return denoise(xt, time)
+
+  grid, zero = sampler.uniform(steps), jnp.zeros(SHAPE)
+  out = jax.jit(
+    lambda: sampler.sample(
+      spy, solver(name), COEFFICIENTS, grid, draw, zero, zero, threshold
+    )
+  )()
+  jax.effects_barrier()
+  return np.asarray(out), len(calls)
+
+
+@pytest.mark.parametrize("name", solvers.SOLVERS)
+def test_a_cache_that_forgives_nothing_changes_nothing(name):
+  plain, asked = cached(0.0, name)
+  found, again = cached(1e-9, name)
+  np.testing.assert_allclose(found, plain, atol=1e-5)
+  assert asked == again
+
+
+def test_the_more_a_cache_forgives_the_less_is_asked():
+  plain, asked = cached(0.0)
+  assert asked == 8
+  found = [cached(threshold) for threshold in (0.1, 0.3, 0.6, 1e9)]
+  counts = [count for _, count in found]
+  assert 8 >= counts[0] > counts[1] > counts[2] > counts[3] == 1
+  errors = [np.abs(out - plain).mean() for out, _ in found]
+  assert errors[0] < errors[1] < errors[3]
+  # One answer for all: a straight line in the velocity.
+  x0, n = denoise(draw(0), jnp.float32(1.0))
+  x, velocity = draw(0), n - x0
+  for t, s in itertools.pairwise(sampler.uniform(8)):
+    (at, st), (alpha, sigma) = COEFFICIENTS(t), COEFFICIENTS(s)
+    x0 = (x - st * velocity) / (at + st)
+    x = alpha * x0 + sigma * (x0 + velocity)
+  np.testing.assert_allclose(found[-1][0], x, atol=1e-4)
 
 
 def test_what_the_steps_are_given():
   seen = []
 
-  def step(denoise, coefficients, xt, t, s, noise):
+  def step(denoise, coefficients, xt, t, s, noise, past):
     seen.append((xt, t, s, noise))
-    return xt
+    return xt, past
 
   known = draw(99)
   with jax.disable_jit():
     run(step, known, jnp.zeros(SHAPE), start=0.6)
   assert len(seen) == 4
-  grid = sampler.uniform_grid(4, 0.6)
+  grid = 0.6 * sampler.uniform(4)
   alpha, sigma = COEFFICIENTS(grid[0])
   for i, (xt, t, s, noise) in enumerate(seen):
     # A late start is the known values with the noise of that level.
@@ -111,75 +181,32 @@ def test_what_the_steps_are_given():
     np.testing.assert_array_equal(noise, draw(i + 1))  # fresh at every step
 
 
-def test_grid():
-  np.testing.assert_allclose(sampler.uniform_grid(4), [1, 0.75, 0.5, 0.25, 0])
-  grid = sampler.uniform_grid(3, 0.6)
-  assert (grid[0], grid[-1]) == (np.float32(0.6), 0)
+OF_GRID = {
+  "power": {"rho": 2.0},
+  "logit": {"span": 4.0},
+  "given": {"times": (1.0, 0.9, 0.5, 0.2, 0.0)},
+}
 
 
-@pytest.mark.parametrize("steps, start", [(0, 1.0), (4, 0.0), (4, 1.1)])
-def test_grid_validation(steps, start):
-  with pytest.raises(ValueError, match=f"steps={steps}, start={start}"):
-    sampler.uniform_grid(steps, start)
+@pytest.mark.parametrize("name", sampler.GRIDS)
+def test_grids_fall_from_noise_to_data(name):
+  grid = np.asarray(sampler.GRIDS[name](4, **OF_GRID.get(name, {})))
+  assert grid.shape == (5,) and (grid[0], grid[-1]) == (1, 0)
+  assert (np.diff(grid) < 0).all()
 
 
-def same(levels):
-  return levels
-
-
-@pytest.mark.parametrize("name", guidance.GUIDANCE)
-def test_guided_pair_solves_the_process(name):
-  xt = draw(0)
-  guided = guide(name)(denoise, other, same)
-  for time in (0.1, 0.5, 0.9):
-    x0, noise = guided(xt, jnp.float32(time))
-    alpha, sigma = COEFFICIENTS(jnp.float32(time))
-    np.testing.assert_allclose(alpha * x0 + sigma * noise, xt, atol=1e-5)
-
-
-def test_scale_one_is_no_guidance():
-  zero = jnp.zeros(SHAPE)
-  results = []
-  for make in (
-    guidance.none,
-    functools.partial(guidance.cfg, scale=1.0, low=0.0, high=1.0),
-  ):
-    guided = make(denoise, other, same)
-    results.append(run(solver("heun"), zero, zero, guided))
-  np.testing.assert_array_equal(*results)
+def test_what_grids_are():
+  np.testing.assert_allclose(sampler.uniform(4), [1, 0.75, 0.5, 0.25, 0])
+  np.testing.assert_allclose(sampler.power(2, rho=2.0), [1, 0.25, 0])
+  inner = sampler.logit(6, span=3.0)[1:-1]
+  np.testing.assert_allclose(
+    np.log(inner / (1 - inner)), [2, 1, 0, -1, -2], atol=1e-5
+  )
 
 
 @pytest.mark.parametrize(
-  "time, inside",
-  [(0.1, False), (0.2, False), (0.21, True), (0.7, True), (0.71, False)],
+  "times", [(1.0, 0.5, 0.0), (1.0, 0.5, 0.5, 0.0), (0.9, 0.5, 0.2, 0.0)]
 )
-def test_interval(time, inside):
-  calls = []
-
-  def null(xt, levels):
-    jax.debug.callback(lambda: calls.append(1))
-    return other(xt, levels)
-
-  guided = jax.jit(guidance.cfg(denoise, null, same, **GUIDE["cfg"]))
-  xt, level = draw(0), jnp.float32(time)
-  found = guided(xt, level)
-  jax.effects_barrier()
-  assert len(calls) == inside
-  conditional, free = denoise(xt, level), other(xt, level)
-  for f, c, n in zip(found, conditional, free):
-    expected = n + 2.0 * (c - n) if inside else c
-    np.testing.assert_allclose(f, expected, atol=1e-5)
-    assert not np.allclose(c, n, atol=1e-2)
-
-
-def test_interval_holds_for_each_token():
-  # Rows whose clips stand at different levels: only some are inside.
-  levels = jnp.linspace(0.0, 1.0, SHAPE[1])[None, :, None]
-  guided = guidance.cfg(denoise, other, same, **GUIDE["cfg"])
-  xt = draw(0)
-  (found, _), (c, _), (n, _) = (f(xt, levels) for f in (guided, denoise, other))
-  inside = (levels > 0.2) & (levels <= 0.7)
-  assert inside.any() and not inside.all()
-  np.testing.assert_allclose(
-    found, jnp.where(inside, n + 2.0 * (c - n), c), atol=1e-5
-  )
+def test_given_times_must_fit(times):
+  with pytest.raises(ValueError, match="steps \\+ 1 = 4, falling from 1 to 0"):
+    sampler.given(3, times=times)

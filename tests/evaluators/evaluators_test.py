@@ -18,6 +18,7 @@ from sora_jax.evaluators import (
   continuation,
   metrics,
   reconstruction,
+  tasks,
 )
 from sora_jax.types import Clip
 from sora_jax.utils import logs
@@ -33,11 +34,8 @@ def contexts(model, tmp_path_factory):
     Item(model.pipeline.encode(model.frozen, c.video)[0], c.text, c.key)
     for c in first
   ]
-  words = run.data.tokenizer()
-  sequences = [
-    loader.tokens(i, run.config.dit.patch, words, run.config.text.max_tokens)
-    for i in items
-  ]
+  words = run.data.words()
+  sequences = [loader.tokens(i, run.config.dit.patch, words) for i in items]
   plain = context.Context(
     stage="autoencoder",
     workdir=folder,
@@ -220,3 +218,67 @@ def test_one_clip_of_each_origin(contexts):
   assert made.first(0) == clips
   apart = made.first(0, apart=True)
   assert [c.origin for c in apart] == ["a.mp4", "b.mp4", "c"]
+
+
+class Right:
+  """A pipeline that makes what really happened, or half of it."""
+
+  def __init__(self, pipeline, videos, share=1.0):
+    self._pipeline, self._videos, self._share = pipeline, videos, share
+
+  def __getattr__(self, name):
+    return getattr(self._pipeline, name)
+
+  def __call__(self, params, frozen, requests):
+    assert len(requests) == len(self._videos)
+    return [(self._share * v).astype(np.uint8) for v in self._videos]
+
+
+def test_tasks_are_judged_where_nothing_was_given(model, contexts):
+  made = of_the_world(contexts["dit"])
+  clips = [clip for clip in made.clips if continuation.moves(clip)][:3]
+  asked = ("i2v", "last_frame", "extend_back", "inpaint", "outpaint")
+
+  def judged(share):
+    pipeline = Right(made.pipeline, [c.video for c in clips], share)
+    context_ = dataclasses.replace(made, clips=clips, pipeline=pipeline)
+    judge = EVALUATORS["tasks"](context_, asked, clips=3, keep=1, seed=0)
+    return dict(judge.run(model.state))
+
+  right, half = judged(1.0), judged(0.5)
+  for task in asked:
+    assert right[f"{task}/generated"] == metrics.BEST_PSNR
+    assert half[f"{task}/generated"] < right[f"{task}/filled"] < 100
+    assert half[f"{task}/filled"] == right[f"{task}/filled"]
+    if task in ("i2v", "last_frame", "extend_back"):
+      assert right[f"{task}/jump"] == pytest.approx(1)
+    else:
+      assert f"{task}/jump" not in right
+  # The dumb baseline of i2v repeats the first frame.
+  repeated = [
+    metrics.psnr(np.repeat(c.video[:1], len(c.video) - 1, axis=0), c.video[1:])
+    for c in clips
+  ]
+  assert right["i2v/filled"] == pytest.approx(np.mean(repeated))
+
+
+def test_a_loop_is_judged_by_its_end(model, contexts):
+  clip = of_the_world(contexts["dit"]).clips[0]
+  still = Right(model.pipeline, [np.repeat(clip.video[:1], 9, axis=0)])
+  made = dataclasses.replace(contexts["dit"], clips=[clip], pipeline=still)
+  judge = EVALUATORS["tasks"](made, ("loop",), clips=1, keep=1, seed=0)
+  assert dict(judge.run(model.state)) == {"loop/jump": 0.0}
+  with pytest.raises(ValueError, match=r"\['edit'\].*'i2v'"):
+    EVALUATORS["tasks"](made, ("i2v", "edit"), clips=1, keep=1, seed=0)
+
+
+def test_psnr_of_a_region():
+  rng = np.random.default_rng(0)
+  a, b = rng.integers(0, 255, (2, 5, 8, 8, 3), np.uint8)
+  everywhere = np.ones((5, 8, 8), bool)
+  found = tasks.region_psnr(a, b, everywhere)
+  assert found == pytest.approx(metrics.psnr(a, b))
+  half = everywhere.copy()
+  half[:, :4], half[0] = False, False
+  found = tasks.region_psnr(a, b, half)
+  assert found == pytest.approx(metrics.psnr(a[1:, 4:], b[1:, 4:]))

@@ -11,6 +11,7 @@ import pytest
 
 from sora_jax.data import loader, tokenizer
 from sora_jax.data.latents import Item
+from sora_jax.data.words import Words
 from sora_jax.diffusion import process
 from sora_jax.diffusion.levels import PATTERNS
 from sora_jax.models.dit import DiT
@@ -30,7 +31,8 @@ CLIPS_OF = (
 
 @functools.cache
 def words():
-  return tokenizer.train([caption for _, caption in CLIPS_OF], 300)
+  captions = [caption for _, caption in CLIPS_OF]
+  return Words(tokenizer.train(captions, 300), max_tokens=40, ct=4)
 
 
 def sequences(captions=None):
@@ -41,7 +43,6 @@ def sequences(captions=None):
       Item(rng.normal(size=(*size, 3)).astype(np.float16), caption, ""),
       PATCH,
       words(),
-      max_text=40,
     )
     for (size, _), caption in zip(CLIPS_OF, captions)
   ]

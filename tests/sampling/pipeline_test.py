@@ -9,8 +9,7 @@ import pytest
 
 from sora_jax.diffusion import guidance
 from sora_jax.packing import patchify
-from sora_jax.sampling.pipeline import Request
-from sora_jax.sampling.tasks import KEPT, TASKS
+from sora_jax.sampling.tasks import NEEDS, TASKS, Request
 
 CAPTION = "a red three moves left on a black background"
 VIDEO, WIDE = (5, 16, 16), (9, 8, 16)
@@ -21,13 +20,26 @@ def clip(size=VIDEO, seed=0):
   return rng.integers(0, 255, (*size, 3), np.uint8)
 
 
+def given(task, size):
+  """What a task is given for a video of this size, and it is 9 frames long."""
+  mask = np.zeros((1, *size[1:]), bool)
+  mask[:, :, -8:] = True  # whole latent cells
+  known = {
+    "frames": {"source": clip((1, *size[1:])), "at": (4,)},
+    "interpolate": {"source": clip((5, *size[1:]))},
+    "inpaint": {"source": clip(size), "mask": mask},
+    "outpaint": {"source": clip((1, size[1], size[2] - 8))},
+    "connect": {"target": clip(size, seed=1)},
+  }
+  return {"source": clip(size)} | known.get(task, {}) if task in NEEDS else {}
+
+
 def request(task="t2v", size=VIDEO, **changes):
   if task == "t2i":
     size = (1, *size[1:])
-  made = Request(CAPTION, size, task, seed=3)
-  if task in KEPT:  # whose output has a frame more than is known
-    source = clip((9, *size[1:]))
-    made = dataclasses.replace(made, size=source.shape[:3], source=source)
+  if task in NEEDS:
+    size = (9, *size[1:])
+  made = Request(CAPTION, size, task, seed=3, keep=1, **given(task, size))
   return dataclasses.replace(made, **changes)
 
 
@@ -47,18 +59,68 @@ def crowd():
   ]
 
 
+def canvas_of(model, asked):
+  draft = model.pipeline.draft(asked)
+  (canvas,) = model.pipeline._canvases(model.frozen, [draft])
+  return draft, canvas
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_what_is_known_comes_back_bit_for_bit(model, latents, task):
   asked = request(task)
-  size = model.pipeline._size(asked)
-  canvas = model.pipeline._canvas(model.frozen, asked, size)
+  draft, canvas = canvas_of(model, asked)
   (found,) = latents([asked])
   mask = np.broadcast_to(canvas.mask[0] > 0, found.shape)
   np.testing.assert_array_equal(found[mask], canvas.known[0][mask])
-  assert mask.any() == (task in KEPT)
+  assert mask.any() == (task in NEEDS and task != "edit")
   # What is not known was made, and of noise and not of zeros.
   made = found[~mask]
   assert np.isfinite(made).all() and made.std() > 0.1
+  # The pixels of whole cells are those that were given, and no others.
+  model_cells = np.asarray(canvas.mask[0, ..., 0]) > 0
+  times = np.repeat(model_cells, [1] + [4] * (len(model_cells) - 1), axis=0)
+  cells = times.repeat(8, axis=1).repeat(8, axis=2)
+  assert (draft.known | ~cells).all()
+  (video,) = model.pipeline(model.params, model.frozen, [asked])
+  at = 0 if draft.before is None else len(draft.before)
+  part = video[at : at + len(draft.video[: draft.shown])]
+  cells = cells[: draft.shown]
+  np.testing.assert_array_equal(part[cells], draft.video[: draft.shown][cells])
+  assert not (part[~cells] == draft.video[: draft.shown][~cells]).all()
+
+
+@pytest.mark.parametrize("task", ["extend", "extend_back", "connect", "loop"])
+def test_what_surrounds_the_new_part_comes_back(model, task):
+  source, target = clip((14, 16, 16)), clip((12, 16, 16), seed=5)
+  asked = request(task, source=source, target=target)
+  (video,) = model.pipeline(model.params, model.frozen, [asked])
+  if task == "extend_back":
+    np.testing.assert_array_equal(video[-14:], source)
+  else:
+    np.testing.assert_array_equal(video[:14], source)
+  if task == "connect":
+    np.testing.assert_array_equal(video[-12:], target)
+  new = {"extend": 8, "extend_back": 5, "connect": 4 + 12, "loop": 4}[task]
+  assert len(video) == 14 + new
+
+
+def test_a_cell_of_which_one_pixel_is_new_is_made(model):
+  mask = np.zeros((9, 16, 16), bool)
+  mask[8, 15, 15] = True
+  asked = request("inpaint", mask=mask)
+  _, canvas = canvas_of(model, asked)
+  wanted = np.ones((3, 2, 2), bool)
+  wanted[2, 1, 1] = False
+  np.testing.assert_array_equal(canvas.mask[0, ..., 0] > 0, wanted)
+
+
+def test_the_less_strength_the_closer_to_the_source(latents, model):
+  source = canvas_of(model, request("edit"))[1].known[0]
+  far = [
+    np.abs(latents([request("edit", strength=s)])[0] - source).mean()
+    for s in (0.05, 0.3, 1.0)
+  ]
+  assert far[0] < far[1] < far[2] and far[0] < 0.5 * far[2]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -66,18 +128,18 @@ def test_the_model_sees_what_is_known_as_clean(model, task):
   """At noise level 0 and without noise, at every step of the solver."""
   seen = []
 
-  def spy(cond, null, spread):
-    del null
+  def spy(cond, both, space):
+    del both
 
     def denoise(xt, levels):
-      jax.debug.callback(lambda *x: seen.append(x), xt, spread(levels))
+      jax.debug.callback(lambda *x: seen.append(x), xt, space.spread(levels))
       return cond(xt, levels)
 
     return denoise
 
   asked = request(task)
   pipeline = dataclasses.replace(model.pipeline, guidance=spy)
-  canvas = pipeline._canvas(model.frozen, asked, pipeline._size(asked))
+  _, canvas = canvas_of(model, asked)
   tokens = patchify.patchify(canvas.known, pipeline.patch)[0]
   clean = patchify.patchify(canvas.mask, pipeline.patch)[0].min(axis=-1) > 0
   pipeline.latents(model.params, model.frozen, [asked])
@@ -119,9 +181,9 @@ def test_seed_and_prompt_matter_and_nothing_else_is_random(latents):
 def test_noise_belongs_to_the_seed_and_not_to_the_place(model):
   """A solver that does nothing shows the noise; layout leaves every bit."""
 
-  def still(denoise, coefficients, xt, t, s, noise):
+  def still(denoise, coefficients, xt, t, s, noise, past):
     del denoise, coefficients, t, s, noise
-    return xt
+    return xt, past
 
   pipeline = dataclasses.replace(model.pipeline, solver=still)
 
@@ -151,6 +213,81 @@ def test_guidance_of_scale_one_is_none(model, latents):
   assert np.abs(with_guidance(functools.partial(cfg, scale=3.0)) - none).max()
 
 
+def test_negative_prompts_and_the_empty_one(model, latents):
+  """One pass for both branches says what two passes say."""
+
+  def guided(make, **changes):
+    pipeline = dataclasses.replace(model.pipeline, guidance=make)
+    asked = [*crowd(), request(**changes)]
+    return pipeline.latents(model.params, model.frozen, asked)[-1]
+
+  cfg = functools.partial(guidance.cfg, scale=3.0, low=0.0, high=1.0)
+
+  def apart(cond, both, space):
+    def two(xt, levels):
+      return cond(xt, levels), both(xt, levels)[1]
+
+    return cfg(cond, two, space)
+
+  one = guided(cfg)
+  np.testing.assert_allclose(guided(apart), one, atol=1e-4)
+  # Led away from what is asked for: no guidance at all.
+  np.testing.assert_allclose(
+    guided(cfg, negative=CAPTION), guided(guidance.none), atol=1e-4
+  )
+  assert np.abs(guided(cfg, negative="a green eight") - one).max() > 1e-2
+
+
+def test_shots_and_their_strengths(model):
+  cfg = functools.partial(guidance.cfg, scale=3.0, low=0.0, high=1.0)
+  pipeline = dataclasses.replace(model.pipeline, guidance=cfg)
+
+  def made(**changes):
+    asked = [request(size=(9, 16, 16), **changes)]
+    return pipeline.latents(model.params, model.frozen, asked)[0]
+
+  shots = ((0, CAPTION), (5, "a green eight"))
+  one = made(prompt=shots)
+  assert (
+    np.abs(made(prompt=((0, CAPTION), (1, shots[1][1]))) - one).max() > 1e-3
+  )
+  np.testing.assert_allclose(
+    made(prompt=shots, scales=(1.0, 1.0)), one, atol=1e-6
+  )
+  assert np.abs(made(prompt=shots, scales=(1.0, 0.0)) - one).max() > 1e-2
+  factor = pipeline._factor(
+    request(size=(9, 16, 16), prompt=shots, scales=(1.0, 0.5)), np.arange(3)
+  )
+  np.testing.assert_array_equal(factor, [1.0, 1.0, 0.5])
+
+
+def test_the_context_may_be_shown_with_noise(model):
+  seen = []
+
+  def spy(cond, both, space):
+    del both
+
+    def denoise(xt, levels):
+      jax.debug.callback(lambda *x: seen.append(x), xt, space.spread(levels))
+      return cond(xt, levels)
+
+    return denoise
+
+  asked = request("i2v", context_noise=0.25)
+  pipeline = dataclasses.replace(model.pipeline, guidance=spy)
+  _, canvas = canvas_of(model, asked)
+  (found,) = pipeline.latents(model.params, model.frozen, [asked])
+  jax.effects_barrier()
+  np.testing.assert_array_equal(found[0], canvas.known[0, 0])
+  for xt, time in seen:
+    np.testing.assert_allclose(time[0, :4, 0], 0.25)
+    assert (
+      xt[0, :4] != patchify.patchify(canvas.known, pipeline.patch)[0, :4]
+    ).all()
+  # The same noise at every step.
+  assert np.ptp([xt[0, :4] for xt, _ in seen], axis=0).max() < 1e-4
+
+
 def test_more_rows_than_fit_in_one_call(model, latents):
   """They are made in several calls of the same shape."""
   many = [request(seed=i) for i in range(3 * model.pipeline.rows + 1)]
@@ -164,7 +301,7 @@ def test_more_rows_than_fit_in_one_call(model, latents):
 
 
 def long_prompt(model):
-  return " ".join([CAPTION] * model.pipeline.max_text)
+  return " ".join([CAPTION] * model.pipeline.words.max_tokens)
 
 
 MISTAKES = {
@@ -175,7 +312,7 @@ MISTAKES = {
   "no source": (lambda model: request("i2v", source=None), r"sample\.source"),
   "source of another size": (
     lambda model: request("i2v", source=clip((5, 8, 16))),
-    r"1x2 latent cells, the output 2x2",
+    r"8x16 pixels, the output 16x16",
   ),
   "frames": (lambda model: request(size=(6, 16, 16)), r"6 frames; need 1 \+ 4"),
   "pixels": (lambda model: request(size=(5, 12, 16)), r"12 pixels; need .* 8"),

@@ -16,6 +16,7 @@ from sora_jax.utils.media.video import (
   read,
   read_metadata,
   write,
+  writing,
 )
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
   "read_metadata",
   "sheet",
   "write",
+  "writing",
 ]

@@ -18,7 +18,7 @@ import itertools
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import av
 import numpy as np
@@ -180,6 +180,37 @@ def write(
       Image.fromarray(video[0]).save(temporary, pnginfo=entries)
 
 
+@contextlib.contextmanager
+def writing(
+  path: Path,
+  fps: float,
+  metadata: Mapping[str, str] | None = None,
+) -> Iterator[Callable[[np.ndarray], None]]:
+  """Writes an mp4 whose frames come bit by bit, in constant memory.
+
+  Yields a function that takes uint8 [T, H, W, 3] of any T. The file has its
+  name only when the block is left without an error. Arguments are those of
+  `write`.
+  """
+  path = pathlib.Path(path)
+  if suffix_of(path) != ".mp4" or not 0 < fps <= WRITABLE[".mp4"]:
+    raise ValueError(
+      f"{path} at {fps} frames a second: what comes bit by bit is a .mp4, with "
+      f"fps in (0, {WRITABLE['.mp4']}]"
+    )
+  metadata = {key: str(value) for key, value in (metadata or {}).items()}
+  with (
+    atomic(path) as temporary,
+    _mp4(temporary, fps, metadata, crf=18) as (_, add),
+  ):
+
+    def checked(video: np.ndarray) -> None:
+      check_video(video)
+      add(video)
+
+    yield checked
+
+
 def read_metadata(path: Path) -> dict[str, str]:
   """The text entries of a file; those of `write` and what the format adds.
 
@@ -274,29 +305,50 @@ def _read_image(path: Path) -> np.ndarray:
 
 
 def _write_mp4(path, video, fps, metadata, crf, audio, rate) -> None:
-  # The moov box first, so that a browser plays before it has the whole file.
-  options = {"movflags": "+faststart+use_metadata_tags"}
+  options = {}
   if audio is not None:
     # Lengths are rounded to this clock: samples, not milliseconds.
     options["movie_timescale"] = str(rate)
+  with _mp4(path, fps, metadata, crf, **options) as (container, add):
+    # The muxer holds packets back until it has both, in the order of time.
+    add(video[:0])
+    if audio is not None and len(audio):
+      container.mux(sound.packets(container, audio, rate))
+    add(video)
+
+
+@contextlib.contextmanager
+def _mp4(path, fps, metadata, crf, **options):
+  """An open file and what adds frames to it, of the size of the first."""
+  # The moov box first, so that a browser plays before it has the whole file.
+  options["movflags"] = "+faststart+use_metadata_tags"
   with av.open(str(path), "w", options=options) as container:
     container.metadata.update(metadata)
     exact = fractions.Fraction(fps).limit_denominator(1001)
     stream = container.add_stream("libx264", rate=exact)
-    stream.height, stream.width = video.shape[1:3]
-    odd = stream.height % 2 or stream.width % 2
-    stream.pix_fmt = "yuv444p" if odd else "yuv420p"
-    stream.options = {"crf": str(crf)}
-    # Without a tag, players guess the colours by the size of the picture.
-    codec = stream.codec_context
-    codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
-    # The muxer holds packets back until it has both, in the order of time.
-    if audio is not None and len(audio):
-      container.mux(sound.packets(container, audio, rate))
-    for pixels in video:
-      frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-      frame = frame.reformat(format=stream.pix_fmt, dst_colorspace=_BT709)
-      container.mux(stream.encode(frame))
+
+    def start(height: int, width: int) -> None:
+      stream.height, stream.width = height, width
+      stream.pix_fmt = "yuv444p" if height % 2 or width % 2 else "yuv420p"
+      stream.options = {"crf": str(crf)}
+      # Without a tag, players guess the colours by the size of the picture.
+      codec = stream.codec_context
+      codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
+
+    def add(video: np.ndarray) -> None:
+      if not stream.codec_context.is_open:
+        start(*video.shape[1:3])
+      if video.shape[1:3] != (stream.height, stream.width):
+        raise ValueError(
+          f"frames of {video.shape[1:3]} pixels in a video of "
+          f"{(stream.height, stream.width)}"
+        )
+      for pixels in video:
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        frame = frame.reformat(format=stream.pix_fmt, dst_colorspace=_BT709)
+        container.mux(stream.encode(frame))
+
+    yield container, add
     container.mux(stream.encode())
 
 

@@ -1,0 +1,236 @@
+"""What a config asks to be made: prompts, prompt files, clips of the data."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from sora_jax.build.data import prepare
+from sora_jax.data import transforms
+from sora_jax.sampling import excerpts, script, tasks
+from sora_jax.sampling.request import Request
+from sora_jax.types import Clip
+from sora_jax.utils import logs, media
+
+
+def _numbers(kind: Callable) -> Callable[[Any], tuple]:
+  """Reads "1 2", "17x64x64" or a list as numbers."""
+
+  def read(value):
+    words = value.replace("x", " ").split() if isinstance(value, str) else value
+    return tuple(kind(word) for word in words)
+
+  return read
+
+
+def _text(value: Any) -> str:
+  if not isinstance(value, str):
+    raise ValueError("need a text")
+  return value
+
+
+def _whole(value: Any) -> int:
+  if int(value) != float(value):
+    raise ValueError("need a whole number")
+  return int(value)
+
+
+# What a line of a prompt file may say instead of the config.
+COLUMNS: dict[str, Callable[[Any], Any]] = {
+  "prompt": _text,
+  "negative": _text,
+  "task": _text,
+  "size": _numbers(int),
+  "source": _text,
+  "target": _text,
+  "mask": _text,
+  "at": _numbers(int),
+  "keep": _whole,
+  "strength": float,
+  "scales": _numbers(float),
+  "context_noise": float,
+  "seed": _whole,
+}
+_FILES = ("source", "target", "mask")
+
+
+def requests(config: ConfigDict) -> list[Request]:
+  """The config's prompts, or those of its file, each as often as asked for.
+
+  Raises:
+    ValueError: for what cannot be read or does not fit, naming the line.
+  """
+  sample = config.sample
+  if sample.repeats < 1:
+    raise ValueError(f"sample.repeats={sample.repeats}: need at least 1")
+  lines = [
+    ("sample.prompts", {"prompt": "" if prompt == "-" else prompt})
+    for prompt in sample.prompts
+  ]
+  if sample.file:
+    lines = list(_lines(Path(sample.file)))
+  out, seed = [], sample.seed
+  for where, line in lines:
+    for repeat in range(sample.repeats):
+      asked = {"seed": seed} | line
+      asked["seed"] += repeat
+      try:
+        out.append(request(config, **asked))
+      except (ValueError, OSError) as error:
+        raise ValueError(f"{where}: {error}") from error
+    seed += sample.repeats
+  return out
+
+
+def request(config: ConfigDict, prompt: str, **changes) -> Request:
+  """One request: what the config's section `sample` says, and changes of it.
+
+  Args:
+    config: of a run.
+    prompt: plain, or a script of several shots (sampling/script.py).
+    **changes: fields of the section by name, see COLUMNS.
+  """
+  sample = config.sample
+  if wrong := sorted(set(changes) - set(COLUMNS)):
+    raise ValueError(f"unknown {wrong}; valid: {[*COLUMNS][1:]}")
+  asked = {k: sample[k] for k in COLUMNS if k != "prompt"} | changes
+  size, task = tuple(asked.pop("size")), asked["task"]
+  if len(size) != 3:
+    raise ValueError(f"size={size}: need frames, height and width")
+  rate = sample.fps
+  for name in _FILES:
+    found = asked[name]
+    if isinstance(found, (str, os.PathLike)):
+      found = None
+      if str(asked[name]):
+        found, rate = _given(config, Path(asked[name]), task, size[1:])
+      if name == "mask" and found is not None:
+        found = found.mean(axis=-1) > 127.5
+    asked[name] = found
+  if task == "interpolate" and rate != sample.fps:
+    steps = max(2, round(sample.fps / rate))  # each step of the file becomes
+    size = (1 + steps * (len(asked["source"]) - 1), *size[1:])
+  if asked["source"] is not None and task != "outpaint":
+    size = (size[0], *asked["source"].shape[1:3])
+  asked["at"], asked["scales"] = tuple(asked["at"]), tuple(asked["scales"])
+  made = Request(script.parse(prompt, sample.fps), size, **asked)
+  if not sample.rollout.seconds:  # of a long video this is the first block
+    tasks.draft(made, config.autoencoder.model.compression)
+  return made
+
+
+def continuations(
+  config: ConfigDict, clips: Iterable[Clip], seed: int
+) -> list[Request]:
+  """The config's tasks for clips of the data, as far as they fit."""
+  sample, cell = config.sample, config.autoencoder.model.compression
+  out = []
+  for clip, task in itertools.product(clips, sample.tasks):
+    part = excerpts.excerpt(task, clip.video, cell, sample.keep)
+    made = Request(
+      clip.text,
+      clip.video.shape[:3],
+      task,
+      **part,
+      keep=sample.keep,
+      strength=sample.strength,
+      negative=sample.negative,
+      context_noise=sample.context_noise,
+      seed=seed + len(out),
+    )
+    try:
+      tasks.draft(made, cell)
+    except ValueError as error:
+      logs.say(f"sample: {clip.key} is left out: {error}")
+      continue
+    out.append(made)
+  return out
+
+
+def _given(
+  config: ConfigDict, path: Path, task: str, box: tuple[int, int]
+) -> tuple[np.ndarray, float]:
+  """A picture or video of the user's in its bucket: uint8, frames per second.
+
+  Tasks that take frames for what they are get each once; others see the video
+  at the rate of what is made. What is to be outpainted must fit into the box.
+  """
+  if not path.is_file():
+    raise ValueError(f"{path} is not a file")
+  every = task in ("interpolate", "frames")
+  video, fps = media.read(path, fps=None if every else config.sample.fps)
+  scaled = prepare(config, "test", trimmed=False)
+  if task == "outpaint":
+    scaled = transforms.build([{"name": "fit", "size": box}])
+  clip = Clip(video, fps, "", str(path))
+  return scaled(clip, np.random.default_rng(0)).video, fps
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+  """(Where it stands, what it says) of every line of a prompt file."""
+  if path.suffix not in FORMATS:
+    raise ValueError(
+      f"sample.file={str(path)!r}: a prompt file ends in one of {[*FORMATS]}"
+    )
+  if not path.is_file():
+    raise ValueError(f"sample.file={str(path)!r} is not a file")
+  count = 0
+  for number, found in FORMATS[path.suffix](path.read_text("utf-8")):
+    where = f"{path} line {number}"
+    wrong = set(found) - set(COLUMNS)
+    if wrong or "prompt" not in found:
+      raise ValueError(
+        f"{where}: it has {sorted(map(str, found))}; need 'prompt', and "
+        f"possibly {[k for k in COLUMNS if k != 'prompt']}"
+      )
+    line = {}
+    for name, value in found.items():
+      try:
+        line[name] = COLUMNS[name](value)
+      except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {name}={value!r} ({error})") from error
+    count += 1
+    yield where, line
+  if not count:
+    raise ValueError(f"sample.file={str(path)!r} holds no prompt")
+
+
+Numbered = Iterator[tuple[int, Mapping[str, Any]]]
+
+
+def _txt(text: str) -> Numbered:
+  """A prompt a line; empty lines say nothing."""
+  for number, line in enumerate(text.splitlines(), 1):
+    if line.strip():
+      yield number, {"prompt": line.strip()}
+
+
+def _jsonl(text: str) -> Numbered:
+  """An object a line."""
+  for number, line in _txt(text):
+    try:
+      found = json.loads(line["prompt"])
+    except json.JSONDecodeError as error:
+      raise ValueError(f"line {number} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+      raise ValueError(f"line {number} is no JSON object: {line['prompt']}")
+    yield number, found
+
+
+def _csv(text: str) -> Numbered:
+  """A table whose first line names the columns; empty cells say nothing."""
+  reader = csv.DictReader(text.splitlines(), restkey="too many cells")
+  for found in reader:
+    cells = {k: v for k, v in found.items() if v or k == "prompt"}
+    yield reader.line_num, cells
+
+
+FORMATS = {".txt": _txt, ".jsonl": _jsonl, ".csv": _csv}

@@ -1,0 +1,183 @@
+"""A folder of finished samples, and what makes each of them again.
+
+Every video has a line in `samples.jsonl`, written when its files are whole. A
+run that was interrupted finds there what is done already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sora_jax.sampling.request import Request
+from sora_jax.types import joined
+from sora_jax.utils import files, media
+
+LINES = "samples.jsonl"
+SHEET = 32  # videos on the contact sheet at most
+FRAMES = 8  # of each, at most
+STEERED = "steered"  # what a line says of prompts that came on the way
+
+
+def index_name(index: int, repeat: int, request: Request) -> str:
+  """Number, task and prompt."""
+  del repeat
+  slug = re.sub(r"[^a-z0-9]+", "-", joined(request.prompt).lower()).strip("-")
+  return f"{index:03d}-{request.task}-{slug[:48] or 'empty'}"
+
+
+def vbench_name(index: int, repeat: int, request: Request) -> str:
+  """PROMPT-INDEX, as the VBench suite finds its videos (Huang et al. 2024).
+
+  Raises:
+    ValueError: for a prompt that is no file name.
+  """
+  del index
+  prompt = joined(request.prompt)
+  if not prompt or "/" in prompt or len(prompt.encode()) > 240:
+    raise ValueError(
+      f"the prompt {prompt!r} cannot name a file, as sample.names='vbench' "
+      "wants: shorten it, and leave slashes out"
+    )
+  return f"{prompt}-{repeat}"
+
+
+NAMES: dict[str, Callable[[int, int, Request], str]] = {
+  "index": index_name,
+  "vbench": vbench_name,
+}
+
+
+class Samples:
+  """Videos that are wanted in a folder, some of which may be there.
+
+  Args:
+    folder: is made when the first video is done.
+    stems: names of the videos' files without their endings, all different.
+    told: for each, what makes it: JSON-able.
+    formats: endings of videos; of one frame it is a png.
+
+  Raises:
+    ValueError: for two videos of one name.
+  """
+
+  def __init__(
+    self,
+    folder: Path,
+    stems: Sequence[str],
+    told: Sequence[dict[str, Any]],
+    formats: Sequence[str],
+  ):
+    self.folder, self._told = folder, [dict(one) for one in told]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+      raise ValueError(
+        f"several videos would be called {twice[0]!r}: give each prompt once, "
+        "and sample.repeats for more of it"
+      )
+    self._names = [
+      [f"{stem}.{e}" for e in (formats if t["size"][0] > 1 else ("png",))]
+      for stem, t in zip(stems, told, strict=True)
+    ]
+    found = self._read()
+    made = [{k: v for k, v in line.items() if k != STEERED} for line in found]
+    self._done = set()
+    for i, line in enumerate(self._lines()):
+      if line in made:
+        self._told[i] |= _only(found[made.index(line)], STEERED)
+        self._done.add(i)
+    ours = {name for names in self._names for name in names}
+    self._others = [line for line in found if not ours & set(line["files"])]
+
+  @property
+  def missing(self) -> list[int]:
+    """Which videos are not there, or were made otherwise."""
+    return [i for i in range(len(self._told)) if i not in self._done]
+
+  def files(self, index: int) -> list[Path]:
+    """Of a video, one in each format."""
+    return [self.folder / name for name in self._names[index]]
+
+  def begin(self) -> None:
+    """Makes the folder; of its lines those stay that are still right.
+
+    Videos that are not wanted now, and in nobody's way, stay as well.
+    """
+    self.folder.mkdir(parents=True, exist_ok=True)
+    lines = self._lines()
+    self._write([*self._others, *(lines[i] for i in sorted(self._done))])
+
+  def done(self, index: int, **more: Any) -> None:
+    """The files of a video are whole: its line is written, with what is new."""
+    self._told[index].update(more)
+    with (self.folder / LINES).open("a") as file:
+      file.write(json.dumps(self._lines()[index]) + "\n")
+      file.flush()
+      os.fsync(file.fileno())
+    self._done.add(index)
+
+  def end(self) -> None:
+    """Brings the lines into the order of the videos.
+
+    Raises:
+      FileNotFoundError: if a file that should be there is not.
+    """
+    for index in range(len(self._told)):
+      for path in self.files(index):
+        if not _whole(path):
+          raise FileNotFoundError(f"{path} is missing; sample again")
+    self._write([*self._others, *self._lines()])
+
+  def sheet(self, given: Sequence[np.ndarray | None]) -> media.Rows:
+    """The first videos with their labels, each below what it was given."""
+    rows: list = []
+    for index, source in enumerate(given[:SHEET]):
+      told = self._told[index]
+      prompt, task = joined(told["prompt"]), told["task"]
+      if source is not None:
+        rows.append((f"given: {prompt}", _few(source)))
+      video, _ = media.read(self.files(index)[0])
+      rows.append((f"{task}: {prompt}", _few(video)))
+    return rows
+
+  def _lines(self) -> list[dict[str, Any]]:
+    return [
+      {"files": names, **json.loads(json.dumps(told))}
+      for names, told in zip(self._names, self._told)
+    ]
+
+  def _read(self) -> list[dict[str, Any]]:
+    """Lines whose files are there; a half-written last one says nothing."""
+    path, out = self.folder / LINES, []
+    for text in path.read_text().splitlines() if path.is_file() else ():
+      try:
+        line = json.loads(text)
+      except json.JSONDecodeError:
+        continue
+      if all(_whole(self.folder / name) for name in line["files"]):
+        out.append(line)
+    return out
+
+  def _write(self, lines: Sequence[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    files.write_text(self.folder / LINES, text)
+
+
+def _whole(path: Path) -> bool:
+  return path.is_file() and path.stat().st_size > 0
+
+
+def _only(line: dict[str, Any], name: str) -> dict[str, Any]:
+  return {name: line[name]} if name in line else {}
+
+
+def _few(video: np.ndarray) -> np.ndarray:
+  """A copy of some frames, so that a long video need not be held."""
+  at = np.linspace(0, len(video) - 1, min(len(video), FRAMES)).round()
+  return video[at.astype(int)].copy()
