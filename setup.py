@@ -20,6 +20,7 @@ setuptools.setup(
     "grain>=0.2.18",
     "importlib-resources",  # tensorflow-datasets needs it and does not say
     "jax>=0.10",
+    "matplotlib",  # the curves of report.html
     "ml-collections",
     "numpy",
     "optax>=0.2.8",
@@ -35,8 +36,7 @@ setuptools.setup(
     "tqdm",
   ],
   extras_require={
-    "test": ["matplotlib", "pytest", "pytest-xdist", "ruff"],
-    "colab": ["matplotlib"],
+    "test": ["pytest", "pytest-xdist", "ruff"],
     "bench": ["torch", "diffusers"],
     "gpu": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sora_jax import build, check, estimate
+from sora_jax import build, check, estimate, report
 from sora_jax.data.words import Words
 from sora_jax.evaluators.context import first_of_each
 from sora_jax.models.autoencoder import latent_size
@@ -37,11 +37,18 @@ def train(run: Run) -> None:
     show(run.train_dit())
   if "sample" in stages:
     sample(run)
+  else:
+    _report(run)
 
 
 def evaluate(run: Run) -> None:
   """The evaluators of the last trained stage, printed as tables."""
   show(judged(run, "dit" if "dit" in run.config.stages else "autoencoder"))
+  _report(run)
+
+
+def _report(run: Run) -> None:
+  logs.say(f"report: {report.write(run.notes)}")
 
 
 def judged(run: Run, name: str) -> dict[str, float]:
@@ -55,14 +62,8 @@ def judged(run: Run, name: str) -> dict[str, float]:
 
 def show(found: Mapping[str, float]) -> None:
   """Prints metrics named evaluator/row/column, one table an evaluator."""
-  tables: dict[str, dict[str, dict[str, object]]] = {}
-  for name, value in found.items():
-    evaluator, _, rest = name.partition("/")
-    row, _, column = rest.rpartition("/")
-    rows = tables.setdefault(evaluator, {})
-    rows.setdefault(row, {evaluator: row})[column] = value
-  for rows in tables.values():
-    logs.say("\n" + logs.table(list(rows.values())))
+  for rows in logs.tables(found):
+    logs.say("\n" + logs.table(rows))
 
 
 def sample(run: Run) -> None:
@@ -105,6 +106,7 @@ def sample(run: Run) -> None:
   logs.say(
     f"sample: videos, contact_sheet.png, samples.jsonl in {samples.folder}"
   )
+  _report(run)
 
 
 def _asked(run: Run) -> tuple[list[Request], list[str]]:

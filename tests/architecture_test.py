@@ -18,6 +18,7 @@ CONFIGS = [p for p in FILES if p.is_relative_to(ROOT / "configs")]
 FLOORS = (
   ("main",),
   ("modes",),
+  ("report",),
   ("run",),
   ("datasets",),
   ("build",),
@@ -41,6 +42,7 @@ ONLY = {
   "av": "utils/media/",
   "safetensors": "models/perceptual.py",
   "tensorboardX": "utils/logs.py",
+  "matplotlib": "report.py",
 }
 # Folder -> what nothing in it may import.
 NEVER = {

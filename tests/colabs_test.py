@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import matplotlib
 import pytest
 
 COLABS = pathlib.Path(__file__).parents[1] / "colabs"
@@ -16,7 +17,6 @@ def cells(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_notebook_runs(path, monkeypatch):
-  matplotlib = pytest.importorskip("matplotlib")
   matplotlib.use("Agg")
   from matplotlib import pyplot
 

@@ -70,6 +70,17 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
   return "\n".join("  ".join(line).rstrip() for line in zip(*columns))
 
 
+def tables(found: Mapping[str, float]) -> list[list[dict[str, Any]]]:
+  """Metrics named evaluator/row/column as rows, a table for each evaluator."""
+  out: dict[str, dict[str, dict[str, Any]]] = {}
+  for name, value in found.items():
+    evaluator, _, rest = name.partition("/")
+    row, _, column = rest.rpartition("/")
+    rows = out.setdefault(evaluator, {})
+    rows.setdefault(row, {evaluator: row})[column] = value
+  return [list(rows.values()) for rows in out.values()]
+
+
 def _cell(value: Any) -> str:
   if value is None:
     return "-"
