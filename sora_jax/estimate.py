@@ -6,8 +6,9 @@ the body of a loop once, so it cannot be used under nn.scan.
 
 Time is a roofline (Williams et al. 2009): a matmul takes as long as its FLOPs
 or its bytes, whichever is more, and everything else as long as what it writes,
-of which compilers keep most in registers. It is what a device could do; how
-devices exchange what they share is not counted.
+of which compilers keep most in registers; on the CPU each takes a microsecond
+besides. It is what a device could do; how devices exchange what they share is
+not counted.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sora_jax.utils import tree
 GIB = 1 << 30
 # Share of what is neither matmul nor convolution that reaches memory: loops
 # are fused. Fitted once, on training steps on two cores.
-UNFUSED = 0.5
+UNFUSED = 0.35
 FREE = ("reshape", "squeeze", "broadcast_in_dim", "sharding_constraint")
 
 
@@ -41,12 +42,15 @@ class Device:
     bandwidth: bytes per second of its memory.
     memory: bytes.
     convolutions: share of the FLOPs that convolutions reach.
+    launch: seconds that any operation takes, however small; 0 where many are
+      one kernel, and it is not known.
   """
 
   flops: dict[str, float]
   bandwidth: float
   memory: float
   convolutions: float = 1.0
+  launch: float = 0.0
 
 
 def _accelerator(half: float, single: float, bandwidth: float, memory: int):
@@ -112,8 +116,22 @@ def _convolution_rate() -> float:
       x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
-  count = flops(convolve, images, kernel)
-  return count / _best(convolve, images, kernel)
+  # Gradients reach less of the peak than the pass itself, and take longer.
+  both = jax.grad(lambda x, k: convolve(x, k).sum(), argnums=(0, 1))
+  return flops(both, images, kernel) / _best(both, images, kernel)
+
+
+def _launch() -> float:
+  """Seconds of a matmul that has nothing to do, among others."""
+  count, x = 256, jnp.eye(4)
+
+  def chain(x):
+    y = x
+    for _ in range(count):
+      y = y @ x
+    return y
+
+  return _best(chain, x) / count
 
 
 def here() -> Device:
@@ -125,6 +143,7 @@ def here() -> Device:
     bandwidth=_bandwidth(64 << 20),
     memory=stats.get("bytes_limit", math.inf),
     convolutions=_convolution_rate() / rates["float32"],
+    launch=_launch(),
   )
 
 
@@ -157,13 +176,13 @@ def seconds(device: Device, fn: Callable[..., Any], *args: Any) -> float:
       return 0.0
     count = _flops(eqn)
     if not count:
-      return UNFUSED * outputs / device.bandwidth
+      return device.launch + UNFUSED * outputs / device.bandwidth
     kind = eqn.invars[0].aval.dtype.name
     peak = device.flops.get(kind, device.flops["float32"])
     if name != "dot_general":
       peak *= device.convolutions
     moved = outputs + sum(map(_bytes, eqn.invars))
-    return max(count / peak, moved / device.bandwidth)
+    return device.launch + max(count / peak, moved / device.bandwidth)
 
   return _sum(jax.make_jaxpr(fn)(*args).jaxpr, cost)
 

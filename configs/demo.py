@@ -1,0 +1,119 @@
+"""The demo: one model for the whole captioned physics world, at 64 pixels.
+
+  python -m sora_jax.main --config=configs/demo.py --workdir=runs/demo
+
+Every set of the world in several lengths and aspect ratios, images among them,
+packed in common rows. On two cores the autoencoder takes three hours, and so
+does the transformer; both resume. Behind the colon stands a set of the world
+that the trained model is judged on, or `tiny`, or both with a comma:
+
+  python -m sora_jax.main --config=configs/demo.py:composition \
+    --workdir=runs/demo --mode=eval
+"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs import common, dit_b, world
+
+# Set, frames, height, width: so many clips of each, in thousands.
+PARTS = (
+  ("simple", 17, 64, 64, 8),
+  ("motion", 17, 64, 64, 8),
+  ("composition", 17, 64, 64, 8),
+  ("digits", 17, 64, 64, 6),
+  ("phenomena", 17, 64, 64, 4),
+  ("camera", 17, 64, 64, 4),
+  ("shots", 17, 64, 64, 4),
+  ("sound", 17, 64, 64, 4),
+  ("composition", 17, 48, 80, 3),
+  ("motion", 17, 80, 48, 3),
+  ("simple", 9, 64, 64, 2),
+  ("composition", 1, 64, 64, 2),
+)
+
+
+def _part(name: str, frames: int, height: int, width: int, count: int) -> dict:
+  return {
+    **world.get_config().data.to_dict(),
+    "set": name,
+    "frames": frames,
+    "height": height,
+    "width": width,
+    "count": 1000 * count,
+    "test_count": 64,
+  }
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  words = arg.split(",") if arg else []
+  sets = [word for word in words if word in {name for name, *_ in PARTS}]
+  rest = [word for word in words if word not in sets]
+  if len(sets) > 1 or rest not in ([], ["tiny"]):
+    raise ValueError(
+      f"unknown config argument {arg!r}; valid: one of "
+      f"{sorted({name for name, *_ in PARTS})}, 'tiny', or both with a comma"
+    )
+  c = world.get_config() if sets else dit_b.get_config()
+  with c.unlocked():
+    if sets:
+      c.data.update(set=sets[0], length="mixed")
+      if sets[0] == "shots":
+        del c.dit.evaluators["laws"]  # it judges clips of one shot
+    else:
+      parts = {f"{p[0]}-{'x'.join(map(str, p[1:4]))}": _part(*p) for p in PARTS}
+      c.data = {"name": "mixture", "frames": 17, "parts": parts, "repeat": {}}
+      del c.dit.evaluators["captions"]  # they need one set, see above
+    c.text.update(vocab_size=1024, max_tokens=128)
+    c.tokens = 16  # of 16 x 16 pixels: nothing is scaled
+
+    # The point "large" of experiments/autoencoder.py.
+    c.autoencoder.model.update(width=192, depth=4, parity=True)
+    c.autoencoder.update(size=(17, 64, 64), batch=4)
+    c.autoencoder.optimizer.update(
+      name="muon", schedule="linear", learning_rate=2e-3, warmup=30, b1=0.95
+    )
+    c.autoencoder.schedule.update(until="11400 steps", evaluate="never")
+
+    # A token is 16 x 16 pixels and four frames: 80 to a clip of two seconds.
+    c.dit.patch = (1, 2, 2)
+    c.dit.model.update(
+      width=256, depth=8, heads=4, mlp=1024, attention="blocks"
+    )
+    c.dit.model.text.update(width=128, depth=1, heads=2)
+    # Tokens have 64 numbers, and a small model predicts data best.
+    c.dit.process.target = "x0"
+    c.dit.weight = {"name": "velocity", "floor": 0.2}
+    c.dit.shift.base_tokens = 80
+    c.dit.rows.update(rows=4, length=320, text=192, clips=4, bins=16)
+    c.dit.mixture = {
+      "clip": 0.5,
+      "first_frame": 0.15,
+      "last_frame": 0.05,
+      "prefix": 0.1,
+      "mask": 0.1,
+      "frames": 0.1,
+    }
+    c.dit.optimizer.update(
+      name="muon", schedule="trapezoid", learning_rate=3e-3, warmup=200, b1=0.95
+    )
+    c.dit.ema = 0.999
+    c.dit.schedule.update(until="40000 steps", evaluate="10000 steps")
+
+    c.sample.update(
+      size=(17, 64, 64),
+      steps=30,
+      solver={"name": "ancestral", "eta": 1.0},
+      guidance={"name": "cfg", "scale": 2.0, "low": 0.0, "high": 1.0},
+      rows=4,
+      clips=0,
+    )
+    c.sample.prompts = (
+      "a large red ball moves left on a white background",
+      "a large red ball bounces under gravity on a white background",
+      "a small blue star spins clockwise on a black background",
+      "a large yellow triangle turns cyan on a checkered background",
+      "[0s] a green box moves up [1s] cut: a green box turns clockwise",
+    )
+  return common.finish(c, rest[0] if rest else None)
