@@ -22,7 +22,7 @@ from sora_jax.sampling import excerpts, tasks
 from sora_jax.sampling.request import Request
 from sora_jax.utils import tree
 
-STEERED = ("-",)  # prompts that come from standard input
+FROM_INPUT = ("-",)  # prompts that come from standard input
 
 
 def sampling(config: ConfigDict) -> None:
@@ -47,7 +47,7 @@ def sampling(config: ConfigDict) -> None:
       )
   long = sample.rollout.seconds > 0
   if "-" in sample.prompts and (
-    sample.prompts != STEERED or sample.file or not long
+    sample.prompts != FROM_INPUT or sample.file or not long
   ):
     raise ValueError(
       "the prompt '-' reads a line for every block of one long video: it "

@@ -182,7 +182,7 @@ class _Steering:
 def _rolled(roll, weights, frames: int, samples: Samples, config, told) -> None:
   """Writes long videos, frame by frame, as they are made."""
   missing, steering = samples.missing, None
-  if config.prompts == check.STEERED:
+  if config.prompts == check.FROM_INPUT:
     steering = _Steering(config.fps, roll.pipeline.words)
   with contextlib.ExitStack() as stack:
     adds = [

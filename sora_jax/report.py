@@ -26,7 +26,6 @@ from sora_jax.utils import files, logs
 NAME = "report.html"
 ROOM = 24 * 2**20  # bytes of samples and pictures at most
 POINTS = 500  # of a curve at most
-_META = ("step", "stage", "time")
 _KINDS = {".mp4": "video/mp4", ".gif": "image/gif", ".png": "image/png"}
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem;
@@ -57,14 +56,15 @@ def write(folder: Path) -> Path:
   lines: list[dict[str, Any]] = []
   if (folder / "metrics.jsonl").is_file():
     lines = logs.read_metrics(folder / "metrics.jsonl")
-  parts = [f"<h1>{html.escape(folder.name)}</h1>", _table(_facts(lines))]
+  stages: dict[str, list[dict[str, Any]]] = {}
+  for line in lines:
+    stages.setdefault(line["stage"], []).append(line)
+  title = html.escape(folder.name)
+  parts = [f"<h1>{title}</h1>", _table(_facts(stages))]
   room = _Room(ROOM)
   parts += _section("Samples", _samples(folder, room))
-  stages = list(dict.fromkeys(line["stage"] for line in lines))
-  for stage in stages:
-    own = [line for line in lines if line["stage"] == stage]
-    body = [*_curves(own), *_sheet(own)]
-    parts += _section(f"Stage {stage}", body)
+  for stage, own in stages.items():
+    parts += _section(f"Stage {stage}", [*_curves(own), *_sheet(own)])
   parts += _section("Pictures", _pictures(folder, room))
   if room.left_out:
     parts.append(
@@ -72,7 +72,6 @@ def write(folder: Path) -> Path:
       f"than {ROOM >> 20} MiB with them; they lie in the run's folder.</p>"
     )
   parts += _section("Config", _config(folder))
-  title = html.escape(folder.name)
   page = (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width">'
@@ -103,14 +102,12 @@ def _table(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def _cell(row: Mapping[str, object], name: str) -> str:
-  if name not in row:
-    return ""
-  value = row[name]
-  text = f"{value:.4g}" if isinstance(value, float) else str(value)
-  return html.escape(text)
+  return html.escape(logs.cell(row[name])) if name in row else ""
 
 
-def _facts(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+def _facts(
+  stages: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> list[dict[str, object]]:
   """What it ran on, and what every stage took."""
   versions = [f"{n} {metadata.version(n)}" for n in ("jax", "flax", "optax")]
   device = jax.devices()[0]
@@ -119,8 +116,7 @@ def _facts(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     {"run": "machine", "": f"{platform.machine()}, {platform.system()}"},
     {"run": "software", "": ", ".join([platform.python_version(), *versions])},
   ]
-  for stage in dict.fromkeys(line["stage"] for line in lines):
-    own = [line for line in lines if line["stage"] == stage]
+  for stage, own in stages.items():
     steps = [line["step"] for line in own if _training(line)]
     if steps:
       hours = _hours(own)
@@ -149,7 +145,7 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
   found: dict[str, list[tuple[float, float]]] = {}
   for line in lines:
     for name, value in line.items():
-      if name not in _META and _training(line):
+      if name not in logs.RESERVED and _training(line):
         found.setdefault(name, []).append((line["step"], value))
   found = {k: v for k, v in found.items() if len(v) > 1}
   if not found:

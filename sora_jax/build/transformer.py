@@ -19,7 +19,7 @@ from sora_jax.diffusion.process import (
   Process,
   shift,
 )
-from sora_jax.diffusion.sampler import GRIDS
+from sora_jax.diffusion.sampler import GRIDS, falls
 from sora_jax.diffusion.solvers import SOLVERS
 from sora_jax.models.attention import ATTENTION
 from sora_jax.models.dit import MODULATION, REMAT, DiT
@@ -85,8 +85,7 @@ def grid(config: ConfigDict) -> Callable:
     raise ValueError(f"sample.steps={steps}: need at least 1")
   found = bound(GRIDS, config.sample.grid, "sample.grid", late=1)
   times = found(steps)
-  falling = (times[:-1] > times[1:]).all()
-  if not falling or (times[0], times[-1]) != (1, 0):
+  if not falls(times):
     raise ValueError(
       f"sample.grid={plain(config.sample.grid)} gives the times "
       f"{times.tolist()}: they must fall from 1 to 0"

@@ -43,7 +43,7 @@ class Words:
       ValueError: for more than `max_tokens` tokens.
     """
     shots = shots_of(text)
-    ids = [self.tokenizer.encode(caption) for _, caption in shots]
+    ids = self._ids(text)
     count = sum(map(len, ids))
     if count > self.max_tokens:
       raise ValueError(
@@ -58,8 +58,11 @@ class Words:
 
   def fits(self, text: Text) -> bool:
     """Whether a text has no more than `max_tokens` tokens."""
-    count = sum(len(self.tokenizer.encode(c)) for _, c in shots_of(text))
-    return count <= self.max_tokens
+    return sum(map(len, self._ids(text))) <= self.max_tokens
+
+  def _ids(self, text: Text) -> list[np.ndarray]:
+    """Of every shot."""
+    return [self.tokenizer.encode(caption) for _, caption in shots_of(text)]
 
   def time(self, frame: int) -> int:
     """The latent time of a frame."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from sora_jax.diffusion.process import of_velocity
 from sora_jax.types import Array
 
 Pair = tuple[Array, Array]
@@ -176,10 +177,8 @@ def zero(
     d, other = (n - x0 for x0, n in (given, free))
     power = jnp.maximum(space.mean(jnp.square(other)), 1e-6)
     other *= space.mean(d * other) / power
-    alpha, sigma = space.coefficients(levels)
     d = other + strength * (d - other)
-    total = alpha + sigma
-    return (xt - sigma * d) / total, (xt + alpha * d) / total
+    return of_velocity(d, xt, *space.coefficients(levels))
 
   guided = _within(cond, both, space, combine, low, high)
 

@@ -84,6 +84,14 @@ def shift(time: Array, tokens: Array, base_tokens: int, power: float) -> Array:
   return s * time / (1 + (s - 1) * time)
 
 
+def of_velocity(
+  velocity: Array, xt: Array, alpha: Array, sigma: Array
+) -> tuple[Array, Array]:
+  """(x0, noise) of the velocity noise - x0, which every schedule allows."""
+  total = alpha + sigma
+  return (xt - sigma * velocity) / total, (xt + alpha * velocity) / total
+
+
 @dataclasses.dataclass(frozen=True)
 class Process:
   """A schedule with the target that the model predicts; arrays broadcast.

@@ -9,12 +9,13 @@ in consistently (Lugmayr et al. 2022).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sora_jax.diffusion.process import of_velocity
 from sora_jax.diffusion.solvers import Past
 from sora_jax.types import Array
 
@@ -49,12 +50,17 @@ def given(steps: int, *, times: tuple[float, ...]) -> np.ndarray:
   Args:
     times: steps + 1 of them, falling from 1 to 0.
   """
-  falling = all(t > s for t, s in itertools.pairwise(times))
-  if len(times) != steps + 1 or not falling or (times[0], times[-1]) != (1, 0):
+  if len(times) != steps + 1 or not falls(times):
     raise ValueError(
       f"times={times}: need steps + 1 = {steps + 1}, falling from 1 to 0"
     )
   return np.float32(times)
+
+
+def falls(times: Sequence[float] | np.ndarray) -> bool:
+  """Whether times fall from 1 to 0, each below the one before it."""
+  falling = all(t > s for t, s in itertools.pairwise(times))
+  return falling and (times[0], times[-1]) == (1, 0)
 
 
 # name -> steps -> times [steps + 1] from 1 down to 0
@@ -140,9 +146,7 @@ class _Lazy:
     changed += jnp.abs(xt - before).mean() / jnp.abs(before).mean()
 
     def again():
-      alpha, sigma = self._coefficients(levels)
-      total = alpha + sigma
-      return (xt - sigma * velocity) / total, (xt + alpha * velocity) / total
+      return of_velocity(velocity, xt, *self._coefficients(levels))
 
     lazy = changed < self._threshold
     x0, n = jax.lax.cond(lazy, again, lambda: self._denoise(xt, levels))

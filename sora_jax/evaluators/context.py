@@ -105,18 +105,31 @@ def continued(
   seed: int,
 ) -> list[np.ndarray]:
   """Videos of the clips' sizes that a task makes of them with other texts."""
+  requests = requests_of(context, clips, texts, task, seed)
+  return context.pipeline(trained(state), state.frozen, requests)
+
+
+def requests_of(
+  context: Context,
+  clips: Sequence[Clip],
+  texts: Sequence[Text],
+  task: str,
+  seed: int,
+  keep: int = 2,
+) -> list[Request]:
+  """What a task is asked for, if the clips are to be its answers."""
   cell = context.autoencoder.model.compression
-  requests = [
+  return [
     Request(
       until(text, len(clip.video)),
       clip.video.shape[:3],
       task,
-      **excerpt(task, clip.video, cell),
+      **excerpt(task, clip.video, cell, keep),
+      keep=keep,
       seed=seed + i,
     )
     for i, (clip, text) in enumerate(zip(clips, texts, strict=True))
   ]
-  return context.pipeline(trained(state), state.frozen, requests)
 
 
 def through(

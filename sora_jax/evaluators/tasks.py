@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from sora_jax.evaluators import metrics
-from sora_jax.evaluators.context import Context, others, through, trained, until
+from sora_jax.evaluators.context import (
+  Context,
+  others,
+  requests_of,
+  through,
+  trained,
+)
 from sora_jax.evaluators.continuation import moves
-from sora_jax.sampling.excerpts import ANSWERED, excerpt
+from sora_jax.sampling.excerpts import ANSWERED
 from sora_jax.sampling.request import Draft, Request
-from sora_jax.types import Clip, State, Text
+from sora_jax.types import Clip, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +65,18 @@ class Tasks:
       if task == "loop":
         yield "loop/jump", self._loop(state, clips)
         continue
-      requests = self._requests(task, clips, texts)
+      ask = functools.partial(
+        requests_of,
+        self.context,
+        clips,
+        task=task,
+        seed=self.seed,
+        keep=self.keep,
+      )
+      requests = ask(texts)
       drafts = [self.context.pipeline.draft(r) for r in requests]
       made = self._made(state, requests)
-      wrong = self._made(state, self._requests(task, clips, others(texts)))
+      wrong = self._made(state, ask(others(texts)))
       regions = [~draft.known for draft in drafts]
       own = _scores(made, real, regions)
       low, high = metrics.bootstrap(np.array(own))
@@ -77,22 +92,6 @@ class Tasks:
       jumps = [_jump(v, r, d) for v, r, d in zip(made, real, drafts)]
       if np.isfinite(jumps).any():
         yield f"{task}/jump", float(np.nanmean(jumps))
-
-  def _requests(
-    self, task: str, clips: Sequence[Clip], texts: Sequence[Text]
-  ) -> list[Request]:
-    cell = self.context.autoencoder.model.compression
-    return [
-      Request(
-        until(text, len(clip.video)),
-        clip.video.shape[:3],
-        task,
-        **excerpt(task, clip.video, cell, self.keep),
-        keep=self.keep,
-        seed=self.seed + i,
-      )
-      for i, (clip, text) in enumerate(zip(clips, texts, strict=True))
-    ]
 
   def _made(self, state: State, requests: list[Request]) -> list[np.ndarray]:
     return self.context.pipeline(trained(state), state.frozen, requests)

@@ -6,10 +6,11 @@ run that was interrupted finds there what is done already.
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,8 @@ class Samples:
     formats: Sequence[str],
   ):
     self.folder, self._told = folder, [dict(one) for one in told]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
+    counts = collections.Counter(stems)
+    if twice := sorted(stem for stem, count in counts.items() if count > 1):
       raise ValueError(
         f"several videos would be called {twice[0]!r}: give each prompt once, "
         "and sample.repeats for more of it"
@@ -86,11 +87,13 @@ class Samples:
       for stem, t in zip(stems, told, strict=True)
     ]
     found = self._read()
-    made = [{k: v for k, v in line.items() if k != STEERED} for line in found]
+    there = {tuple(line["files"]): line for line in found}
     self._done = set()
-    for i, line in enumerate(self._lines()):
-      if line in made:
-        self._told[i] |= _only(found[made.index(line)], STEERED)
+    for i, names in enumerate(self._names):
+      line = dict(there.get(tuple(names), {}))
+      more = {STEERED: line.pop(STEERED)} if STEERED in line else {}
+      if line == self._line(i):
+        self._told[i] |= more
         self._done.add(i)
     ours = {name for names in self._names for name in names}
     self._others = [line for line in found if not ours & set(line["files"])]
@@ -110,14 +113,13 @@ class Samples:
     Videos that are not wanted now, and in nobody's way, stay as well.
     """
     self.folder.mkdir(parents=True, exist_ok=True)
-    lines = self._lines()
-    self._write([*self._others, *(lines[i] for i in sorted(self._done))])
+    self._write(sorted(self._done))
 
   def done(self, index: int, **more: Any) -> None:
     """The files of a video are whole: its line is written, with what is new."""
     self._told[index].update(more)
     with (self.folder / LINES).open("a") as file:
-      file.write(json.dumps(self._lines()[index]) + "\n")
+      file.write(json.dumps(self._line(index)) + "\n")
       file.flush()
       os.fsync(file.fileno())
     self._done.add(index)
@@ -132,7 +134,7 @@ class Samples:
       for path in self.files(index):
         if not _whole(path):
           raise FileNotFoundError(f"{path} is missing; sample again")
-    self._write([*self._others, *self._lines()])
+    self._write(range(len(self._told)))
 
   def sheet(self, given: Sequence[np.ndarray | None]) -> media.Rows:
     """The first videos with their labels, each below what it was given."""
@@ -146,11 +148,10 @@ class Samples:
       rows.append((f"{task}: {prompt}", _few(video)))
     return rows
 
-  def _lines(self) -> list[dict[str, Any]]:
-    return [
-      {"files": names, **json.loads(json.dumps(told))}
-      for names, told in zip(self._names, self._told)
-    ]
+  def _line(self, index: int) -> dict[str, Any]:
+    """As JSON gives it back."""
+    told = json.loads(json.dumps(self._told[index]))
+    return {"files": self._names[index], **told}
 
   def _read(self) -> list[dict[str, Any]]:
     """Lines whose files are there; a half-written last one says nothing."""
@@ -164,17 +165,15 @@ class Samples:
         out.append(line)
     return out
 
-  def _write(self, lines: Sequence[dict[str, Any]]) -> None:
+  def _write(self, indices: Iterable[int]) -> None:
+    """The lines of other videos, and of these of ours."""
+    lines = [*self._others, *map(self._line, indices)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     files.write_text(self.folder / LINES, text)
 
 
 def _whole(path: Path) -> bool:
   return path.is_file() and path.stat().st_size > 0
-
-
-def _only(line: dict[str, Any], name: str) -> dict[str, Any]:
-  return {name: line[name]} if name in line else {}
 
 
 def _few(video: np.ndarray) -> np.ndarray:

@@ -119,12 +119,8 @@ class Pipeline:
     Returns:
       the frames, and what the next call needs.
     """
-    parts = []
-    for at in range(0, len(z), self.decode_frames):
-      chunk = z[None, at : at + self.decode_frames]
-      video, past = self._long.decode_on(frozen, chunk, past)
-      parts.append(np.asarray(video[0]))
-    return np.concatenate(parts), past
+    videos, past = self._decoded(frozen, z[None], past)
+    return videos[0], past
 
   def check(self, requests: Sequence[Request]) -> None:
     """Refuses what cannot be made: all that can be refused is, here.
@@ -132,11 +128,7 @@ class Pipeline:
     Raises:
       ValueError: for the first request that does not fit.
     """
-    if not requests:
-      raise ValueError("no requests: give at least one prompt")
     self._plan(requests)
-    for request in requests:
-      self.draft(request)
 
   def draft(self, request: Request) -> Draft:
     """What is known of a request's video."""
@@ -152,17 +144,24 @@ class Pipeline:
     return tasks.draft(request, self.autoencoder.model.compression)
 
   def _plan(self, requests: Sequence[Request]):
-    """Latent sizes, words and negative ones, layouts of tokens and words."""
+    """Latent sizes, words and negative ones, layouts of tokens and words.
+
+    Raises:
+      ValueError: for no request, or the first that does not fit.
+    """
+    if not requests:
+      raise ValueError("no requests: give at least one prompt")
     sizes = [self._size(r) for r in requests]
     lengths = [int(np.prod(patchify.grid((*s, 1), self.patch))) for s in sizes]
     texts = [(self.words(r.prompt), self.words(r.negative)) for r in requests]
     most = [max(len(ids) for ids, _ in both) for both in texts]
     layouts = pack.plan(lengths, self.length, self.clips, most, self.text)
+    for request in requests:
+      self.draft(request)  # refuses; kept are none, since they may be many
     return sizes, texts, layouts
 
   def _groups(self, params: PyTree, frozen: PyTree, requests):
     """(Indices, drafts, latents) of one call after the other."""
-    self.check(requests)
     sizes, texts, (layout, words) = self._plan(requests)
     for start in range(0, layout.rows, self.rows):
       members, part = layout.part(start, self.rows)
@@ -197,12 +196,18 @@ class Pipeline:
         # The last batch is filled up, so that each shape compiles once.
         filled = some + [some[-1]] * (self.decode_batch - len(some))
         z = np.stack([latents[i] for i in filled])
-        n = self.decode_frames
-        chunks = (z[:, at : at + n] for at in range(0, z.shape[1], n))
-        parts = [v[: len(some)] for v in self._long.decode(frozen, chunks)]
-        for i, video in zip(some, np.concatenate(parts, axis=1)):
+        videos, _ = self._decoded(frozen, z, None)
+        for i, video in zip(some, videos):
           out[i] = video
     return out
+
+  def _decoded(self, frozen: PyTree, z: np.ndarray, past: PyTree | None):
+    """Frames [B, T', H, W, 3] of latents, part by part, and the new past."""
+    parts, n = [], self.decode_frames
+    for at in range(0, z.shape[1], n):
+      video, past = self._long.decode_on(frozen, z[:, at : at + n], past)
+      parts.append(np.asarray(video))
+    return np.concatenate(parts, axis=1), past
 
   def encode(self, frozen: PyTree, video: np.ndarray) -> np.ndarray:
     """Normalised latents [1, t, h, w, c] of one uint8 video [T, H, W, 3]."""

@@ -163,19 +163,23 @@ class Rollout:
     if not video.blocks:
       return dataclasses.replace(request, **video.window(video.before))
     latents, frames = request.keep + self.anchor, self._known(video)
-    plain = {"target": None, "mask": None, "at": (), "seed": seed}
-    plain |= video.window(video.made - frames)
-    if self.context == "frames":
-      video.known = frames
-      end = video.last[self.anchor - frames :]
-      plain |= {"task": "extend", "keep": latents}
-    else:
-      video.known = latents
-      end = video.last[-request.keep :]
-      plain |= {"task": "t2v"}
-    given = np.concatenate([video.first, end]) if self.anchor else end
-    name, other = ("source", "latents")[:: 1 if "keep" in plain else -1]
-    return dataclasses.replace(request, **plain, **{name: given, other: None})
+    whole = self.context == "frames"
+    video.known = frames if whole else latents
+    given = video.last[self.anchor - video.known :]
+    if self.anchor:
+      given = np.concatenate([video.first, given])
+    return dataclasses.replace(
+      request,
+      task="extend" if whole else "t2v",
+      source=given if whole else None,
+      latents=None if whole else given,
+      keep=latents,
+      target=None,
+      mask=None,
+      at=(),
+      seed=seed,
+      **video.window(video.made - frames),
+    )
 
 
 class _Video:

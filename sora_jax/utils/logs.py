@@ -23,7 +23,7 @@ import tqdm
 from PIL import Image
 from tensorboardX.proto import event_pb2, summary_pb2
 
-_RESERVED = ("step", "stage", "time")
+RESERVED = ("step", "stage", "time")  # in every line of metrics
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _SECONDS_BETWEEN_LINES = 15.0
 _quiet: list[bool] = []
@@ -62,7 +62,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
   columns = []
   for name in names:
     values = [row.get(name) for row in rows]
-    cells = [name, *map(_cell, values)]
+    cells = [name, *map(cell, values)]
     width = max(map(len, cells))
     # Numbers align right, so that their digits compare; text aligns left.
     text = any(isinstance(value, str) for value in values)
@@ -81,7 +81,8 @@ def tables(found: Mapping[str, float]) -> list[list[dict[str, Any]]]:
   return [list(rows.values()) for rows in out.values()]
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+  """A value in a table: numbers to four digits, \"-\" for none."""
   if value is None:
     return "-"
   if getattr(value, "ndim", None) == 0:
@@ -112,10 +113,10 @@ class MetricWriter:
     Raises:
       ValueError: for the names "step", "stage" and "time".
     """
-    taken = [name for name in values if name in _RESERVED]
+    taken = [name for name in values if name in RESERVED]
     if taken:
       raise ValueError(
-        f"Metrics cannot be named {taken}: every line has {_RESERVED} already."
+        f"Metrics cannot be named {taken}: every line has {RESERVED} already."
       )
     numbers = {name: float(value) for name, value in values.items()}
     line = {"step": int(step), "stage": stage, "time": round(time.time(), 3)}
@@ -249,7 +250,7 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     numbers = {
       name: _NOT_FINITE[value]
       for name, value in line.items()
-      if name not in _RESERVED and value in _NOT_FINITE
+      if name not in RESERVED and value in _NOT_FINITE
     }
     lines.append(line | numbers)
   return lines
@@ -322,7 +323,7 @@ class Progress:
     self.close()
 
   def _values(self) -> str:
-    return " ".join(f"{k}={_cell(v)}" for k, v in self._shown.items())
+    return " ".join(f"{k}={cell(v)}" for k, v in self._shown.items())
 
   def _say(self, now: float) -> None:
     self._last_line = now

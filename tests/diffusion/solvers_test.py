@@ -66,12 +66,12 @@ def test_perfect_denoiser_lands_on_the_data(name, schedule, options):
   grid = jnp.linspace(1.0, 0.0, 6)
   alpha, sigma = coefficients(grid[0])
   x = alpha * x0 + sigma * noise
-  for s, x in walk(step, denoise, coefficients, x, grid, fresh):  # noqa: B020
+  for s, xs in walk(step, denoise, coefficients, x, grid, fresh):
     if options is CALM:
       # On the trajectory all along, in as few steps as one likes.
       alpha, sigma = coefficients(s)
-      np.testing.assert_allclose(x, alpha * x0 + sigma * noise, atol=1e-5)
-  np.testing.assert_allclose(x, x0, atol=1e-6)
+      np.testing.assert_allclose(xs, alpha * x0 + sigma * noise, atol=1e-5)
+  np.testing.assert_allclose(xs, x0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", solvers.SOLVERS)

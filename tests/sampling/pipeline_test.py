@@ -123,9 +123,8 @@ def test_the_less_strength_the_closer_to_the_source(latents, model):
   assert far[0] < far[1] < far[2] and far[0] < 0.5 * far[2]
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_the_model_sees_what_is_known_as_clean(model, task):
-  """At noise level 0 and without noise, at every step of the solver."""
+def watched():
+  """What the model sees, and a guidance that notes it: (x, time of tokens)."""
   seen = []
 
   def spy(cond, both, space):
@@ -137,6 +136,13 @@ def test_the_model_sees_what_is_known_as_clean(model, task):
 
     return denoise
 
+  return seen, spy
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_model_sees_what_is_known_as_clean(model, task):
+  """At noise level 0 and without noise, at every step of the solver."""
+  seen, spy = watched()
   asked = request(task)
   pipeline = dataclasses.replace(model.pipeline, guidance=spy)
   _, canvas = canvas_of(model, asked)
@@ -262,17 +268,7 @@ def test_shots_and_their_strengths(model):
 
 
 def test_the_context_may_be_shown_with_noise(model):
-  seen = []
-
-  def spy(cond, both, space):
-    del both
-
-    def denoise(xt, levels):
-      jax.debug.callback(lambda *x: seen.append(x), xt, space.spread(levels))
-      return cond(xt, levels)
-
-    return denoise
-
+  seen, spy = watched()
   asked = request("i2v", context_noise=0.25)
   pipeline = dataclasses.replace(model.pipeline, guidance=spy)
   _, canvas = canvas_of(model, asked)
