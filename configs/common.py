@@ -45,6 +45,7 @@ def shrink(config: ConfigDict) -> None:
         data.fps = 2.0  # few frames, and time for something to happen
     config.tokens = (height // (ch * ph)) * (width // (cw * pw))
     config.evaluation.clips = 4
+    config.autoencoder.checkpoint = config.dit.checkpoint = ""
     heads = min(config.autoencoder.model.heads, 2)
     config.autoencoder.model.update(width=8, depth=1, heads=heads)
     config.autoencoder.update(size=(frames, height, width), batch=8, thin=1)

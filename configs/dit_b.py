@@ -104,6 +104,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   # Latents -> latents, packed: sora_jax/objectives/latent_diffusion.py.
   c.dit = {
+    "checkpoint": "",  # the dit/ folder of another run, to begin with
     "model": {
       **common.SIZES["B"],
       "attention": "full",

@@ -22,6 +22,8 @@ from sora_jax.training import encode
 from sora_jax.types import Clip, PyTree, Source, Text, shots_of
 from sora_jax.utils import logs, processes, sections, tree
 
+TOKENIZER = "tokenizer.json"  # in the folder of a run
+
 
 class Datasets:
   """The data of a run.
@@ -94,9 +96,14 @@ class Datasets:
     return cache.Latents(folder), total
 
   def tokenizer(self) -> tokenizer.Tokenizer:
-    """The run's tokenizer, trained on the captions of the cache at first."""
-    path, most = self._workdir / "tokenizer.json", self._config.text.vocab_size
-    processes.once(path, lambda: self._train_tokenizer(path))
+    """The run's: of the transformer that it begins with, or trained.
+
+    What it is trained on are the captions of the latent cache.
+    """
+    path, most = self._workdir / TOKENIZER, self._config.text.vocab_size
+    given = self._config.dit.checkpoint
+    make = self._take_tokenizer if given else self._train_tokenizer
+    processes.once(path, lambda: make(path))
     found = tokenizer.load(path)
     if found.vocab_size > most:
       raise ValueError(
@@ -104,6 +111,11 @@ class Datasets:
         f"raise it, or delete {path} and {self._workdir / 'dit'}"
       )
     return found
+
+  def _take_tokenizer(self, path: Path) -> None:
+    theirs = Path(self._config.dit.checkpoint).parent / TOKENIZER
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.load(theirs).save(path)
 
   def _train_tokenizer(self, path: Path) -> None:
     if not (self._workdir / "latents").exists():

@@ -1,4 +1,4 @@
-"""Train, sample, evaluate or cost a config.
+"""Train, sample, evaluate, export or cost a config.
 
 python -m sora_jax.main --config=configs/quickstart.py
 python -m sora_jax.main --config=... --workdir=... --mode=sample

@@ -1,4 +1,4 @@
-"""What a run can be asked to do: train, sample, eval, dryrun."""
+"""What a run can be asked to do: train, sample, eval, dryrun, export."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from sora_jax import build, check, estimate, report
+from sora_jax import export as export_lib
 from sora_jax.data.words import Words
 from sora_jax.evaluators.context import first_of_each
 from sora_jax.models.autoencoder import latent_size
@@ -280,9 +281,15 @@ def _sampling_costs(run: Run, device: estimate.Device) -> Rows:
   return [{"cost": k, "sample": v} for k, v in costs.items()]
 
 
+def export(run: Run) -> None:
+  """Writes what is trained as a folder to give away."""
+  logs.say(f"export: {export_lib.write(run)}")
+
+
 MODES = {
   "train": train,
   "sample": sample,
   "eval": evaluate,
   "dryrun": dryrun,
+  "export": export,
 }

@@ -53,18 +53,14 @@ def write(folder: Path) -> Path:
   Returns:
     where the page is.
   """
-  lines: list[dict[str, Any]] = []
-  if (folder / "metrics.jsonl").is_file():
-    lines = logs.read_metrics(folder / "metrics.jsonl")
-  stages: dict[str, list[dict[str, Any]]] = {}
-  for line in lines:
-    stages.setdefault(line["stage"], []).append(line)
+  stages = metrics(folder)
   title = html.escape(folder.name)
-  parts = [f"<h1>{title}</h1>", _table(_facts(stages))]
+  parts = [f"<h1>{title}</h1>", _table(facts(stages))]
   room = _Room(ROOM)
   parts += _section("Samples", _samples(folder, room))
   for stage, own in stages.items():
-    parts += _section(f"Stage {stage}", [*_curves(own), *_sheet(own)])
+    tables = map(_table, sheet(own))
+    parts += _section(f"Stage {stage}", [*_curves(own), *tables])
   parts += _section("Pictures", _pictures(folder, room))
   if room.left_out:
     parts.append(
@@ -82,6 +78,15 @@ def write(folder: Path) -> Path:
   path = folder / NAME
   files.write_text(path, page)
   return path
+
+
+def metrics(folder: Path) -> dict[str, list[dict[str, Any]]]:
+  """The lines of a run's metrics.jsonl, by stage; none without that file."""
+  stages: dict[str, list[dict[str, Any]]] = {}
+  if (folder / "metrics.jsonl").is_file():
+    for line in logs.read_metrics(folder / "metrics.jsonl"):
+      stages.setdefault(line["stage"], []).append(line)
+  return stages
 
 
 def _section(title: str, body: Sequence[str] | Iterator[str]) -> list[str]:
@@ -105,7 +110,7 @@ def _cell(row: Mapping[str, object], name: str) -> str:
   return html.escape(logs.cell(row[name])) if name in row else ""
 
 
-def _facts(
+def facts(
   stages: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[dict[str, object]]:
   """What it ran on, and what every stage took."""
@@ -164,13 +169,12 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
   yield text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def _sheet(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-  """What the evaluators said last, named evaluator/row/column."""
+def sheet(lines: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
+  """What a stage's evaluators said last, as rows, a table for each."""
   last: dict[str, float] = {}
   for line in lines:
     last |= {k: v for k, v in line.items() if k.count("/") >= 2}
-  for rows in logs.tables(last):
-    yield _table(rows)
+  return logs.tables(last)
 
 
 class _Room:

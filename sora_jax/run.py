@@ -17,15 +17,14 @@ import functools
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sora_jax import build, check, estimate
+from sora_jax import build, check, estimate, trained
 from sora_jax.datasets import Datasets
 from sora_jax.evaluators.context import Context
 from sora_jax.sampling.pipeline import Pipeline
@@ -200,7 +199,8 @@ class Run:
     step = int(processes.agree(-1 if step is None else step))
     if step < 0:
       meta = {"seconds": 0.0, "finished": False}
-      return stage.make(), iter(dataset(share=share, seed=seed)), seed, meta
+      state = trained.fresh(self.config, name, stage, frozen)
+      return state, iter(dataset(share=share, seed=seed)), seed, meta
     check.same_model(self.config, saved.config(step), self.workdir / name)
     meta = saved.meta(step)
     before, now = meta.pop("readers", [1, 1]), self.readers(name)
@@ -282,16 +282,8 @@ class Run:
 
   def autoencoder(self) -> dict[str, PyTree]:
     """{"autoencoder": parameters, "stats": ...} of the trained autoencoder."""
-    given = self.config.autoencoder.checkpoint
-    folder = Path(given) if given else self.workdir / "autoencoder"
-    if not checkpoint.load_meta(folder)["finished"]:
-      raise ValueError(
-        f"the autoencoder in {folder} is not trained to its end, so its "
-        "latents are not measured: run its own training again, it resumes"
-      )
-    check.same_model(self.config, checkpoint.load_config(folder), folder)
-    found = checkpoint.load(folder, self._codec_abstract())
-    return processes.local(_frozen(found))
+    abstract = self._codec_abstract()
+    return trained.autoencoder(self.config, self.workdir, abstract)
 
   def train_dit(self) -> dict[str, float]:
     """Encodes the data if need be, and trains the transformer on it."""
@@ -369,30 +361,13 @@ class Run:
       FileNotFoundError: if the folder holds no such checkpoint.
       ValueError: if it holds one of another model.
     """
-    folder = self.workdir / name
-    check.same_model(self.config, checkpoint.load_config(folder), folder)
     abstract = self.stage(name, *self.abstract_inputs(name), epoch=1).abstract
-    wanted = {"step": abstract.step, "ema": abstract.ema}
-    # What was only minimised is not needed any more.
-    kept = abstract.frozen.keys() - {"perceptual"}
-    wanted["frozen"] = {k: abstract.frozen[k] for k in sorted(kept)}
-    found = processes.local(checkpoint.load(folder, wanted))
-    return State(
-      **found, params={}, opt={}, rng=jax.random.PRNGKey(0), bad=jnp.int32(0)
-    )
+    return trained.restored(self.config, self.workdir, name, abstract)
 
   def abstract_inputs(self, name: str) -> tuple[PyTree, PyTree]:
     """(batch, frozen) of a stage as shapes: enough to trace its step."""
     if name == "dit":
-      return build.packed_shapes(self.config, self.rows), _frozen(
-        self._codec_abstract()
-      )
+      frozen = trained.frozen(self._codec_abstract())
+      return build.packed_shapes(self.config, self.rows), frozen
     batch = build.pixel_shapes(self.config, self.rows)
     return batch, build.untrained(self.config, self.codec, abstract=True)
-
-
-def _frozen(codec: Mapping[str, PyTree]) -> dict[str, PyTree]:
-  return {
-    "autoencoder": codec["ema"]["ae"],
-    "stats": codec["frozen"]["stats"],
-  }

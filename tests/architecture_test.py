@@ -18,9 +18,10 @@ CONFIGS = [p for p in FILES if p.is_relative_to(ROOT / "configs")]
 FLOORS = (
   ("main",),
   ("modes",),
+  ("export",),
   ("report",),
   ("run",),
-  ("datasets",),
+  ("datasets", "trained"),
   ("build",),
   ("check",),
   ("evaluators", "training", "estimate"),
@@ -40,7 +41,7 @@ ONLY = {
   "array_record": "data/",
   "orbax": "training/checkpoint.py",
   "av": "utils/media/",
-  "safetensors": "models/perceptual.py",
+  "safetensors": ("models/perceptual.py", "training/exported.py"),
   "tensorboardX": "utils/logs.py",
   "matplotlib": "report.py",
 }

@@ -20,6 +20,8 @@ import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from sora_jax.training import exported
+
 PyTree = Any
 
 _STATE = "state"
@@ -162,7 +164,7 @@ def load(
   """Reads a part of a saved state, and only that part.
 
   Args:
-    directory: what `Checkpointer` was given.
+    directory: what `Checkpointer` was given, or of exported weights.
     abstract: jax.ShapeDtypeStruct in the structure of a part of the saved
       state, e.g. {"ema": {"ae": ...}}. Arrays are cast to the dtype given here
       and placed with its sharding, without one on the first device.
@@ -172,7 +174,17 @@ def load(
     FileNotFoundError: if there is no such checkpoint.
     ValueError: if a name is missing or a shape differs, naming those that do.
   """
-  return _read(_find(_absolute(directory), step), abstract, part=True)
+  directory = _absolute(directory)
+  if not exported.there(directory):
+    return _read(_find(directory, step), abstract, part=True)
+  found = exported.arrays(directory)
+  _check(directory, _leaves(abstract), found, part=True)
+  return exported.place(found, abstract)
+
+
+def exists(directory: str | os.PathLike[str]) -> bool:
+  """Whether a directory holds a checkpoint, or exported weights."""
+  return exported.there(directory) or bool(_steps(_absolute(directory)))
 
 
 def load_config(
@@ -199,7 +211,10 @@ def load_meta(
 
 def _custom(directory: str | os.PathLike[str], step: int | None, name: str):
   """What was saved beside a checkpoint under `name`."""
-  return _metadata(_find(_absolute(directory), step)).custom_metadata[name]
+  directory = _absolute(directory)
+  if exported.there(directory):
+    return exported.about(directory, name)
+  return _metadata(_find(directory, step)).custom_metadata[name]
 
 
 def _absolute(directory: str | os.PathLike[str]) -> epath.Path:

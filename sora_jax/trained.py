@@ -1,0 +1,110 @@
+"""What has been trained: by the run itself, or by another that a config names.
+
+`autoencoder.checkpoint` and `dit.checkpoint` are stage folders of other runs,
+or of exported ones. An autoencoder that is given is never trained; a
+transformer that is given serves where the run has none of its own, and is what
+its training begins with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from sora_jax import check
+from sora_jax.training import checkpoint
+from sora_jax.training.stage import Stage
+from sora_jax.types import PyTree, State
+from sora_jax.utils import logs, processes
+
+
+def folder(config: ConfigDict, workdir: Path, name: str) -> Path:
+  """Where a stage's weights are: of the run, else where the config says."""
+  own, given = workdir / name, config[name].checkpoint
+  if given and (name == "autoencoder" or not checkpoint.exists(own)):
+    return Path(given)
+  return own
+
+
+def autoencoder(
+  config: ConfigDict, workdir: Path, abstract: PyTree
+) -> dict[str, PyTree]:
+  """What the transformer freezes: {"autoencoder": ..., "stats": ...}.
+
+  Args:
+    config: of the run.
+    workdir: where it lives.
+    abstract: what is asked for of the autoencoder's state.
+
+  Raises:
+    FileNotFoundError: if none is trained.
+    ValueError: if it is not trained to its end, or another model.
+  """
+  where = folder(config, workdir, "autoencoder")
+  if not checkpoint.load_meta(where)["finished"]:
+    raise ValueError(
+      f"the autoencoder in {where} is not trained to its end, so its "
+      "latents are not measured: run its own training again, it resumes"
+    )
+  check.same_model(config, checkpoint.load_config(where), where)
+  return processes.local(frozen(checkpoint.load(where, abstract)))
+
+
+def frozen(codec: Mapping[str, PyTree]) -> dict[str, PyTree]:
+  """The part of an autoencoder's state that the transformer freezes."""
+  return {
+    "autoencoder": codec["ema"]["ae"],
+    "stats": codec["frozen"]["stats"],
+  }
+
+
+def restored(
+  config: ConfigDict, workdir: Path, name: str, abstract: State
+) -> State:
+  """What sampling and evaluation need of a trained stage.
+
+  Raises:
+    FileNotFoundError: if the folder holds no such checkpoint.
+    ValueError: if it holds one of another model.
+  """
+  where = folder(config, workdir, name)
+  check.same_model(config, checkpoint.load_config(where), where)
+  wanted = {"step": abstract.step, "ema": abstract.ema}
+  # What was only minimised is not needed any more.
+  kept = abstract.frozen.keys() - {"perceptual"}
+  wanted["frozen"] = {k: abstract.frozen[k] for k in sorted(kept)}
+  found = processes.local(checkpoint.load(where, wanted))
+  return State(
+    **found, params={}, opt={}, rng=jax.random.PRNGKey(0), bad=jnp.int32(0)
+  )
+
+
+def fresh(config: ConfigDict, name: str, stage: Stage, fixed: PyTree) -> State:
+  """The state that a stage begins with.
+
+  Args:
+    config: of the run.
+    name: of the stage.
+    stage: makes the state.
+    fixed: what is not trained; what is given has to know the same.
+
+  Raises:
+    FileNotFoundError: if a transformer is given and not there.
+    ValueError: if it is another model, or of other latents.
+  """
+  state, given = stage.make(), config[name].checkpoint
+  if name == "autoencoder" or not given:
+    return state
+  where = Path(given)
+  check.same_model(config, checkpoint.load_config(where), where)
+  wanted = {"ema": stage.abstract.ema, "frozen": stage.abstract.frozen}
+  found = checkpoint.load(where, wanted)
+  check.same_latents(processes.local(found["frozen"]), fixed, where)
+  logs.say(f"{name}: begins with the weights in {where}")
+  # Twice, for a step gives both away.
+  params = jax.tree.map(jnp.copy, found["ema"])
+  return state.replace(params=params, ema=found["ema"])

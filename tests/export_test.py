@@ -1,0 +1,144 @@
+"""What is given away is what was trained, and a run can begin with it."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from sora_jax import export, modes, trained
+from sora_jax.run import Run
+from sora_jax.training import checkpoint, exported
+from sora_jax.utils import sections, tree
+
+
+@pytest.fixture(scope="module")
+def run(model, tmp_path_factory):
+  """A run with checkpoints of random weights, as training leaves them."""
+  run = Run(model.run.config, tmp_path_factory.mktemp("export") / "run")
+  shutil.copytree(model.run.workdir, run.workdir)
+  codec = model.autoencoder.replace(frozen={"stats": model.frozen["stats"]})
+  for name, state in (("autoencoder", codec), ("dit", model.state)):
+    with checkpoint.Checkpointer(
+      run.workdir / name, keep=1, config=sections.plain(run.config)
+    ) as saved:
+      meta = {"finished": True, "seconds": 12.0}
+      saved.save(4, state, force=True, meta=meta)
+  return run
+
+
+@pytest.fixture(scope="module")
+def folder(run):
+  return export.write(run)
+
+
+def given(tiny, folder, **changes):
+  names = ("autoencoder", "dit")
+  return tiny({f"{n}.checkpoint": str(folder / n) for n in names} | changes)
+
+
+def test_weights_are_the_averaged_ones_rounded(run, folder):
+  for name in ("autoencoder", "dit"):
+    before = dict(tree.named(run.restored(name)))
+    after = dict(tree.named(Run.open(folder).restored(name)))
+    assert before.keys() == after.keys()
+    for key, old in before.items():
+      new, old = np.asarray(after[key]), np.asarray(old)
+      assert new.dtype == old.dtype
+      if old.ndim < exported.HALF:
+        np.testing.assert_array_equal(new, old)
+      else:
+        np.testing.assert_allclose(new, old, rtol=2**-11, atol=1e-7)
+  size = sum(p.stat().st_size for p in folder.rglob("*.safetensors"))
+  dit, codec = run.restored("dit"), run.restored("autoencoder")
+  numbers = tree.size(dit.ema) + tree.size((codec.ema, codec.frozen))
+  assert size < 2.2 * numbers + 40_000  # half of them, and nothing twice
+
+
+def test_an_exported_folder_samples_as_the_run_does(run, folder):
+  prompts = ["a red three moves left on a black background"]
+  changes = {"size": (5, 16, 16)}
+  (one,) = run.sample(prompts, **changes)
+  (other,) = Run.open(folder).sample(prompts, **changes)
+  assert one.shape == other.shape
+  assert np.abs(one.astype(int) - other).mean() < 3.0
+
+
+def test_the_card_says_what_it_is(folder):
+  text = (folder / "README.md").read_text()
+  for part in ("| stage | parameters |", "sha256", '"process": {', "devices"):
+    assert part in text
+  assert str(folder.parents[1]) not in text
+
+
+def test_a_config_may_name_it(tiny, folder, tmp_path):
+  config = given(tiny, folder, **{"sample.clips": 0})
+  run = Run(config, tmp_path / "run")
+  modes.MODES["sample"](run)
+  run.writer.close()
+  assert len(list((run.workdir / "samples").glob("*.mp4"))) == 2
+  theirs = (folder / "tokenizer.json").read_text()
+  assert (run.workdir / "tokenizer.json").read_text() == theirs
+
+
+def test_training_begins_with_it(tiny, folder, tmp_path):
+  run = Run(given(tiny, folder), tmp_path / "run")
+  batch, shapes = run.abstract_inputs("dit")
+  fixed = run.autoencoder()
+  assert jax.tree.map(np.shape, fixed) == jax.tree.map(np.shape, shapes)
+  batch = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), batch)
+  stage = run.stage("dit", batch, fixed, epoch=1)
+  state = trained.fresh(run.config, "dit", stage, fixed)
+  wanted = run.restored("dit").ema
+  for found in (state.params, state.ema):
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+  # A step may take both: they share no memory.
+  state, _ = stage.step(state, jax.device_put(batch))
+  assert int(state.step) == 1
+
+
+def test_latents_of_another_autoencoder_are_refused(tiny, folder, tmp_path):
+  run = Run(given(tiny, folder), tmp_path / "run")
+  fixed = run.autoencoder()
+  batch, _ = run.abstract_inputs("dit")
+  stage = run.stage("dit", batch, fixed, epoch=1)
+  other = jax.tree.map(lambda x: x + 1, fixed)
+  with pytest.raises(ValueError, match="latents of another autoencoder"):
+    trained.fresh(run.config, "dit", stage, other)
+
+
+def test_another_model_is_refused(tiny, folder, tmp_path):
+  changes = {"dit.model.width": 32, "sample.clips": 0}
+  run = Run(given(tiny, folder, **changes), tmp_path / "run")
+  with pytest.raises(ValueError, match=r"dit\.model: saved .*now"):
+    modes.MODES["sample"](run)
+
+
+def test_half_a_folder_says_what_is_missing(folder, tmp_path):
+  half = tmp_path / "half"
+  shutil.copytree(folder, half)
+  shutil.rmtree(half / "autoencoder")
+  with pytest.raises(FileNotFoundError, match="copy both"):
+    Run.open(half).restored("dit")
+
+
+def test_a_damaged_file_says_so(folder, tmp_path):
+  broken = tmp_path / "broken"
+  shutil.copytree(folder, broken)
+  (broken / "dit" / exported.NAME).write_bytes(b"nothing")
+  with pytest.raises(ValueError, match="no safetensors file"):
+    Run.open(broken)
+
+
+def test_weights_beyond_float16_are_not_written(tmp_path):
+  with pytest.raises(ValueError, match="kernel has a weight of 1e\\+06"):
+    exported.write(
+      tmp_path, {"kernel": np.full((2, 2), 1e6, np.float32)}, {}, meta={}
+    )
+  assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_trained_is_not_exported(tiny, tmp_path):
+  with pytest.raises(FileNotFoundError, match="Train first"):
+    export.write(Run(tiny(), tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
