@@ -1,16 +1,20 @@
-"""Result files: a CSV that says what made it."""
+"""Result files: a CSV that says what made it, and a plot of it."""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 import pathlib
 import shutil
 import subprocess
 from collections.abc import Sequence
 
+from matplotlib.figure import Figure
+
 from sora_jax.utils import files
 
+ENDS = ("low", "high")  # of an interval
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
@@ -37,6 +41,41 @@ def save(name: str, rows: Sequence[dict[str, object]], **about) -> pathlib.Path:
   RESULTS.mkdir(exist_ok=True)
   path = RESULTS / f"{name}.csv"
   files.write_text(path, text.getvalue())
+  return path
+
+
+def plot(
+  name: str, rows: Sequence[dict[str, object]], metric: str
+) -> pathlib.Path:
+  """Draws a metric of every point to results/NAME.png, whole or not at all.
+
+  Args:
+    name: of the file.
+    rows: with the columns `point` and `metric`; a dot for each, and a bar from
+      0 to the mean of a point's. The columns "generated low" and "generated
+      high" of a metric "generated" are drawn as its interval, of one seed.
+    metric: which to draw.
+  """
+  points = list(dict.fromkeys(row["point"] for row in rows))
+  figure = Figure(figsize=(7, 0.8 + 0.4 * len(points)), layout="constrained")
+  axis = figure.add_subplot()
+  for i, point in enumerate(points):
+    own = [row for row in rows if row["point"] == point]
+    values = [float(row[metric]) for row in own]
+    axis.barh(i, sum(values) / len(values), color="#9db8d9")
+    axis.plot(values, [i] * len(values), "o", color="#27476e", markersize=4)
+    ends = [metric.replace("generated", f"generated {e}") for e in ENDS]
+    if len(own) == 1 and ends[0] != metric and all(e in own[0] for e in ends):
+      interval = [float(own[0][e]) for e in ends]
+      axis.plot(interval, [i, i], color="#27476e", linewidth=1.5)
+  axis.set_yticks(range(len(points)), points)
+  axis.invert_yaxis()
+  axis.set_xlabel(metric)
+  RESULTS.mkdir(exist_ok=True)
+  path = RESULTS / f"{name}.png"
+  partial = path.with_name(f".{path.name}.partial")
+  figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
+  os.replace(partial, path)
   return path
 
 

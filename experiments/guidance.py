@@ -1,0 +1,48 @@
+"""How strong should guidance be, and where?
+
+  python -m experiments.sweep experiments/guidance.py
+
+The quickstart's model, sampled with classifier-free guidance of several scales,
+at all noise levels, at the low half of them, and with other kinds at the same
+scale. All points share the one transformer; what the oracle reads back of 256
+fresh captions says what each is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import quickstart
+
+METRICS = (
+  "captions/generated/all",
+  "captions/generated low/all",
+  "captions/generated high/all",
+  "captions/generated/colour",
+  "captions/generated/motion",
+  "captions/generated/background",
+  "captions/generated/digit",
+)
+
+
+def base() -> ConfigDict:
+  """The quickstart, judged by its captions alone."""
+  c = quickstart.get_config()
+  with c.unlocked():
+    c.stages = ("autoencoder", "dit")
+    captions = c.dit.evaluators.captions.to_dict()
+    c.dit.evaluators = {"captions": captions | {"empty": 2}}
+  return c.lock()
+
+
+def sweep() -> Iterator[tuple[str, dict[str, object]]]:
+  """Name and changes of every point."""
+  key = "sample.guidance"
+  cfg = {"name": "cfg", "low": 0.0, "high": 1.0}
+  for scale in (1.0, 1.5, 2.0, 3.0, 5.0):
+    yield f"scale {scale:g}", {key: cfg | {"scale": scale}}
+  for scale in (2.0, 5.0):
+    low = cfg | {"scale": scale, "high": 0.5}
+    yield f"scale {scale:g} below 0.5", {key: low}

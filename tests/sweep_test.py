@@ -1,0 +1,151 @@
+"""A sweep checks all it is given, makes what is common once, and goes on."""
+
+import json
+import shlex
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import record, sweep
+from sora_jax.run import Run
+
+CAPTIONS = {"name": "captions", "oracle": "digits"}
+CAPTIONS |= {"clips": 2, "empty": 2, "seed": 0}
+
+
+def experiment(tiny, points):
+  def base():
+    config = tiny({"stages": ("autoencoder", "dit")})
+    with config.unlocked():
+      config.dit.evaluators = {"captions": CAPTIONS}
+      config.autoencoder.evaluators = {}
+      config.data.count = 16
+    return config.lock()
+
+  return types.SimpleNamespace(
+    base=base,
+    sweep=lambda: iter(points.items()),
+    METRICS=("captions/generated/all", "captions/shuffled/all"),
+  )
+
+
+POINTS = {
+  "one": {"sample.steps": 1},
+  "two": {"sample.guidance.scale": 2.0},
+  "muon": {"dit.optimizer.name": "muon"},
+  "kl": {"autoencoder.objective.kl": 1e-3},
+}
+
+
+@pytest.mark.parametrize("path", sorted(sweep.HERE.glob("*.py")), ids=str)
+def test_every_experiment_stands(path, tmp_path):
+  if "\ndef base() ->" not in path.read_text():
+    with pytest.raises(ValueError, match="is no experiment"):
+      sweep.load(str(path))
+    return
+  module = sweep.load(str(path))
+  found = list(sweep.points(module, 1, tmp_path / "sweep"))
+  assert len(found) > 1 and module.METRICS
+  assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize(
+  "changes, said",
+  [
+    ({"dit.modle.width": 8}, r"point 'p': the config has no dit\.modle\.width"),
+    ({"seed.a": 8}, "the config has no seed.a"),
+    ({"dit.model.width": "wide"}, r"dit\.model\.width='wide'"),
+    ({"dit.optimizer.name": "sgdd"}, "point 'p': .*'sgdd' is not one of"),
+    ({"dit.rows.length": 1}, "point 'p': .*rows.length"),
+  ],
+)
+def test_a_wrong_point_is_named_before_anything_runs(
+  tiny, tmp_path, changes, said
+):
+  module = experiment(tiny, {"good": {}, "p": changes})
+  with pytest.raises(ValueError, match=said):
+    list(sweep.points(module, 1, tmp_path / "sweep"))
+  assert not (tmp_path / "sweep").exists()
+
+
+def test_what_points_have_in_common_lies_in_one_folder(tiny, tmp_path):
+  module = experiment(tiny, POINTS)
+  one, two, muon, kl = sweep.points(module, 1, tmp_path)
+  assert one.codec == two.codec == muon.codec != kl.codec
+  assert one.model == two.model
+  assert len({p.model for p in (one, muon, kl)}) == 3
+  assert len({p.folder for p in (one, two, muon, kl)}) == 4
+  again, other = sweep.points(experiment(tiny, {"one": {}}), 2, tmp_path)
+  assert again.codec == other.codec and again.model != other.model
+
+
+def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
+  names = ("one", "two", "muon")
+  module = experiment(tiny, {name: POINTS[name] for name in names})
+  trained, judged = [], []
+  fit, judge = Run.fit, sweep.modes.judged
+
+  def counted(self, name, *rest, **more):
+    trained.append(name)
+    return fit(self, name, *rest, **more)
+
+  def seen(run, name):
+    judged.append(run.workdir.name)
+    return judge(run, name)
+
+  monkeypatch.setattr(Run, "fit", counted)
+  monkeypatch.setattr(sweep.modes, "judged", seen)
+  found = list(sweep.points(module, 1, tmp_path / "sweep"))
+  rows = [sweep.row(p, module.METRICS, p.judge()) for p in found]
+  # Two transformers; the second point looks at the first one's, finished.
+  assert trained == ["autoencoder", "dit", "dit", "dit"]
+  assert judged == ["one-0", "two-0", "muon-0"]
+  assert [r["point"] for r in rows] == [*names]
+  assert set(rows[0]) == {"point", "seed", "minutes", *module.METRICS}
+
+  again = list(sweep.points(module, 1, tmp_path / "sweep"))
+  assert [sweep.row(p, module.METRICS, p.judge()) for p in again] == rows
+  assert len(trained) == 4 and len(judged) == 3
+  # What is asked for has changed: that point is judged anew.
+  module = experiment(tiny, {"one": {"sample.steps": 2}})
+  (other,) = sweep.points(module, 1, tmp_path / "sweep")
+  other.judge()
+  assert len(judged) == 4
+  with pytest.raises(ValueError, match=r"METRICS has \['nothing'"):
+    sweep.row(found[0], ("nothing",), json.loads("{}"))
+
+
+def test_commands_make_what_is_shared_before_who_shares_it(tiny, tmp_path):
+  module = experiment(tiny, POINTS)
+  found = list(sweep.points(module, 2, tmp_path))
+  lines = list(sweep.commands("experiments/x y.py", found, ["--seeds=2"]))
+  heads = [i for i, line in enumerate(lines) if line.startswith("#")]
+  counts = np.diff([*heads, len(lines)]) - 1
+  assert [lines[i].split()[1] for i in heads] == ["encode:", "train:", "judge:"]
+  assert counts.tolist() == [2, 6, 8]
+  words = shlex.split(lines[1])
+  assert words[:4] == [
+    "python",
+    "-m",
+    "experiments.sweep",
+    "experiments/x y.py",
+  ]
+  assert words[4:] == ["--seeds=2", "--points=one", "--seed=0", "--do=encode"]
+
+
+def test_a_plot_shows_every_point(tmp_path, monkeypatch):
+  monkeypatch.setattr(record, "RESULTS", tmp_path)
+  metric = "captions/generated/all"
+  low, high = (metric.replace("ted/", f"ted {e}/") for e in record.ENDS)
+  rows = [
+    {"point": "a", metric: 0.2, low: 0.1, high: 0.3},
+    {"point": "b", metric: 0.9, low: 0.8, high: 1.0},
+  ]
+  path = record.plot("name", rows, metric)
+  picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
+  bars = (abs(picture - (0x9D, 0xB8, 0xD9)).sum(-1) < 9).sum(1)
+  drawn = bars[bars > 0]  # from the top
+  assert drawn.max() > 4 * drawn[0]
+  assert [p.name for p in tmp_path.iterdir()] == ["name.png"]
