@@ -46,6 +46,8 @@ def shrink(config: ConfigDict) -> None:
     config.tokens = (height // (ch * ph)) * (width // (cw * pw))
     config.evaluation.clips = 4
     config.autoencoder.checkpoint = config.dit.checkpoint = ""
+    if "scale" in config.dit.objective:
+      config.dit.objective.scale = 0.0  # there is no teacher
     heads = min(config.autoencoder.model.heads, 2)
     config.autoencoder.model.update(width=8, depth=1, heads=heads)
     config.autoencoder.update(size=(frames, height, width), batch=8, thin=1)

@@ -116,6 +116,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "text": {"width": 256, "depth": 2, "heads": 4},
     },
     "patch": (1, 1, 1),
+    "objective": {"name": "denoise"},  # or "consistency": configs/few_steps.py
     "process": {"schedule": "rectified", "target": "velocity"},
     "weight": {"name": "velocity"},
     "times": {"name": "logit_normal", "mean": 0.0, "std": 1.0},

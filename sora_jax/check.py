@@ -155,6 +155,23 @@ def _crops(config: ConfigDict) -> None:
     )
 
 
+def teacher(config: ConfigDict) -> None:
+  """Whether a distillation knows whom to learn from.
+
+  Raises:
+    ValueError: naming the keys.
+  """
+  objective = config.dit.objective
+  if "scale" not in objective or config.dit.checkpoint:
+    return
+  if objective.scale > 0:
+    raise ValueError(
+      f"dit.objective={objective.to_dict()} distils a trained transformer: set "
+      "dit.checkpoint to its folder, and autoencoder.checkpoint to that of its "
+      "autoencoder; or scale=0 to learn from data alone"
+    )
+
+
 def evaluators(config: ConfigDict) -> None:
   """Whether the data has what its judges need.
 

@@ -20,6 +20,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -280,6 +281,11 @@ class Run:
     stats = {"stats": abstract.frozen["stats"]}
     return {"ema": {"ae": abstract.ema["ae"]}, "frozen": stats}
 
+  def _teacher_abstract(self) -> PyTree:
+    """A model like this one."""
+    rng, batch = jax.random.PRNGKey(0), build.packed_shapes(self.config, None)
+    return nn.meta.unbox(jax.eval_shape(self.diffusion.init, rng, batch))["dit"]
+
   def autoencoder(self) -> dict[str, PyTree]:
     """{"autoencoder": parameters, "stats": ...} of the trained autoencoder."""
     abstract = self._codec_abstract()
@@ -289,6 +295,8 @@ class Run:
     """Encodes the data if need be, and trains the transformer on it."""
     frozen = self.autoencoder()
     latents, total = self.data.latents(frozen)
+    if self.diffusion.taught:
+      frozen["teacher"] = trained.teacher(self.config, self._teacher_abstract())
     words = self.data.words()
     for text in self.data.captions:
       words(text)  # too long? say so now
@@ -368,6 +376,8 @@ class Run:
     """(batch, frozen) of a stage as shapes: enough to trace its step."""
     if name == "dit":
       frozen = trained.frozen(self._codec_abstract())
+      if self.diffusion.taught:
+        frozen["teacher"] = self._teacher_abstract()
       return build.packed_shapes(self.config, self.rows), frozen
     batch = build.pixel_shapes(self.config, self.rows)
     return batch, build.untrained(self.config, self.codec, abstract=True)

@@ -21,6 +21,8 @@ from sora_jax.training.stage import Stage
 from sora_jax.types import PyTree, State
 from sora_jax.utils import logs, processes
 
+CODEC = ("autoencoder", "stats")  # what a transformer freezes
+
 
 def folder(config: ConfigDict, workdir: Path, name: str) -> Path:
   """Where a stage's weights are: of the run, else where the config says."""
@@ -62,6 +64,24 @@ def frozen(codec: Mapping[str, PyTree]) -> dict[str, PyTree]:
   }
 
 
+def teacher(config: ConfigDict, abstract: PyTree) -> PyTree:
+  """The parameters that a distillation learns from: `dit.checkpoint`.
+
+  Args:
+    config: of the run.
+    abstract: of the parameters.
+
+  Raises:
+    FileNotFoundError: if there is none.
+    ValueError: if none is named, or it is another model.
+  """
+  check.teacher(config)
+  where = Path(config.dit.checkpoint)
+  check.same_model(config, checkpoint.load_config(where), where)
+  found = checkpoint.load(where, {"ema": {"dit": abstract}})
+  return processes.local(found["ema"]["dit"])
+
+
 def restored(
   config: ConfigDict, workdir: Path, name: str, abstract: State
 ) -> State:
@@ -75,7 +95,7 @@ def restored(
   check.same_model(config, checkpoint.load_config(where), where)
   wanted = {"step": abstract.step, "ema": abstract.ema}
   # What was only minimised is not needed any more.
-  kept = abstract.frozen.keys() - {"perceptual"}
+  kept = abstract.frozen.keys() - {"perceptual", "teacher"}
   wanted["frozen"] = {k: abstract.frozen[k] for k in sorted(kept)}
   found = processes.local(checkpoint.load(where, wanted))
   return State(
@@ -101,9 +121,11 @@ def fresh(config: ConfigDict, name: str, stage: Stage, fixed: PyTree) -> State:
     return state
   where = Path(given)
   check.same_model(config, checkpoint.load_config(where), where)
-  wanted = {"ema": stage.abstract.ema, "frozen": stage.abstract.frozen}
+  codec = {k: stage.abstract.frozen[k] for k in CODEC}
+  wanted = {"ema": stage.abstract.ema, "frozen": codec}
   found = checkpoint.load(where, wanted)
-  check.same_latents(processes.local(found["frozen"]), fixed, where)
+  now = {k: fixed[k] for k in CODEC}
+  check.same_latents(processes.local(found["frozen"]), now, where)
   logs.say(f"{name}: begins with the weights in {where}")
   # Twice, for a step gives both away.
   params = jax.tree.map(jnp.copy, found["ema"])

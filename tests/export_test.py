@@ -97,6 +97,44 @@ def test_training_begins_with_it(tiny, folder, tmp_path):
   assert int(state.step) == 1
 
 
+def test_a_student_learns_from_it_and_resumes(tiny, folder, tmp_path, capsys):
+  objective = {"name": "consistency", "steps": 4, "scale": 2.0}
+  for until in (2, 4):
+    config = given(tiny, folder)
+    with config.unlocked():
+      config.dit.objective = objective
+      config.dit.evaluators = {}
+      config.dit.schedule.until = f"{until} steps"
+      config.sample.update(clips=0, solver={"name": "renoise"})
+      config.sample.guidance = {"name": "none"}
+    run = Run(config, tmp_path / "run")
+    modes.train(run)
+    run.writer.close()
+  said = capsys.readouterr().out
+  assert f"begins with the weights in {folder / 'dit'}" in said
+  assert "dit: resumed at step 2" in said
+  assert len(list((run.workdir / "samples").glob("*.mp4"))) == 2
+  state = run.restored("dit")
+  assert int(state.step) == 4 and "teacher" not in state.frozen
+  before = Run.open(folder).restored("dit").ema
+  moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), state.ema, before)
+  assert 0 < max(jax.tree.leaves(moved)) < 0.1
+  # With its teacher's answers, and those of no other.
+  _, frozen = run.abstract_inputs("dit")
+  wanted = {"frozen": {"teacher": frozen["teacher"]}}
+  saved = checkpoint.load(run.workdir / "dit", wanted)["frozen"]["teacher"]
+  jax.tree.map(np.testing.assert_array_equal, saved, before["dit"])
+
+
+def test_a_student_needs_a_teacher(tiny, tmp_path):
+  config = tiny()
+  with config.unlocked():
+    config.dit.objective = {"name": "consistency", "steps": 4, "scale": 2.0}
+  with pytest.raises(ValueError, match=r"set dit\.checkpoint to its folder"):
+    modes.train(Run(config, tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
 def test_latents_of_another_autoencoder_are_refused(tiny, folder, tmp_path):
   run = Run(given(tiny, folder), tmp_path / "run")
   fixed = run.autoencoder()

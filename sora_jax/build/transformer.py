@@ -24,6 +24,7 @@ from sora_jax.diffusion.solvers import SOLVERS
 from sora_jax.models.attention import ATTENTION
 from sora_jax.models.dit import MODULATION, REMAT, DiT
 from sora_jax.models.text_encoder import TextEncoder
+from sora_jax.objectives import OBJECTIVES
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.objectives.latent_diffusion import LatentDiffusion
 from sora_jax.sampling.pipeline import Pipeline
@@ -59,7 +60,10 @@ def diffusion(
   )
   key(SCHEDULES, dit.process.schedule, "dit.process.schedule")
   key(TARGETS, dit.process.target, "dit.process.target")
-  return LatentDiffusion(
+  return bound(
+    OBJECTIVES,
+    dit.objective,
+    "dit.objective",
     model=model,
     process=call(Process, plain(dit.process), "dit.process"),
     weight=bound(WEIGHTS, dit.weight, "dit.weight", late=2),
@@ -70,7 +74,7 @@ def diffusion(
     clips=dit.rows.clips,
     frames=dit.frames,
     placement=placement,
-  )
+  )()
 
 
 def solver(config: ConfigDict) -> Callable:

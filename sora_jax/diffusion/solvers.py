@@ -123,6 +123,17 @@ def ancestral(denoise, coefficients, xt, t, s, noise, past, *, eta: float):
   return alpha * x0 + sigma * n, past
 
 
+def renoise(denoise, coefficients, xt, t, s, noise, past):
+  """x0 at once, and all noise anew (Song et al. 2023, algorithm 1).
+
+  For consistency models, whose x0 is the end of the flow at any level and not
+  the mean of what it might be. Other models it makes blurred.
+  """
+  x0, _ = denoise(xt, t)
+  alpha, sigma = coefficients(s)
+  return alpha * x0 + sigma * noise, past
+
+
 def churn(
   denoise,
   coefficients,
@@ -203,5 +214,6 @@ SOLVERS: dict[str, Callable] = {
   "dpmpp_2m": dpmpp_2m,
   "unipc": unipc,
   "ancestral": ancestral,
+  "renoise": renoise,
   "churn": churn,
 }

@@ -84,6 +84,11 @@ class LatentDiffusion:
   def losses(self):
     return {"dit": self.loss}
 
+  @property
+  def taught(self) -> bool:
+    """Whether `frozen` has to hold a teacher's parameters."""
+    return False
+
   def init(self, rng: Array, batch: Batch) -> dict[str, PyTree]:
     # Two rows: initialisation looks at shapes only.
     few = {k: v[:2] for k, v in batch.items()}
@@ -103,6 +108,26 @@ class LatentDiffusion:
   ) -> tuple[Array, Metrics]:
     """Draws levels, noise and dropped captions; then the token loss."""
     del frozen, step
+    video, text, levels, noise = self.draw(batch, rng, self.times)
+    error, weight = self.token_loss(params, video, text, levels, noise)
+    return self.told(video, error, weight)
+
+  def draw(
+    self, batch: Batch, rng: Array, times: Callable
+  ) -> tuple[Stream, Stream, Array, Array]:
+    """What a step of training sees of a batch, but for the corruption.
+
+    The same `rng` gives the same, but for the levels, if `times` differ.
+
+    Args:
+      batch: packed rows.
+      rng: key.
+      times: (rng, shape) -> times in [0, 1], before the shift.
+
+    Returns:
+      clean video tokens that know their level, text of which some is dropped,
+      the levels [R, K], and noise [R, L, P].
+    """
     rng_level, rng_noise, rng_text = jax.random.split(rng, 3)
     segments = batch["video_segments"]
     where = levels_lib.place(batch["video_positions"], segments, self.clips)
@@ -110,7 +135,7 @@ class LatentDiffusion:
     levels, level = levels_lib.sample(
       rng_level,
       where,
-      lambda rng, shape: self.shift(self.times(rng, shape), tokens),
+      lambda rng, shape: self.shift(times(rng, shape), tokens),
       self.mixture,
       self.clips,
       self.frames,
@@ -120,15 +145,18 @@ class LatentDiffusion:
     )
     text = drop_text(stream_of(batch, "text"), drop)
     noise = jax.random.normal(rng_noise, batch["video"].shape)
-    video = stream_of(batch, "video", level)
-    error, weight = self.token_loss(params, video, text, levels, noise)
+    return stream_of(batch, "video", level), text, levels, noise
+
+  @staticmethod
+  def told(video: Stream, error: Array, weight: Array) -> tuple[Array, Metrics]:
+    """The loss of tokens [R, L], and what is reported of it."""
     loss = Mean.of(error * weight, weight > 0)
-    real = (segments > 0).astype(jnp.float32)
+    real = (video.segments > 0).astype(jnp.float32)
     return loss.compute(), {
       "loss": loss,
       "unweighted": Mean.of(error, weight > 0),
       "fill": Mean.of(real),
-      "noisy": Mean.of((level > 0).astype(jnp.float32), real),
+      "noisy": Mean.of((video.level > 0).astype(jnp.float32), real),
     }
 
   def token_loss(
