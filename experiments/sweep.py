@@ -7,8 +7,8 @@
 An experiment is a file with a question in its docstring, `base()`, a whole
 config; `sweep()`, which yields (name, {dotted key: value}) for every point; and
 `METRICS`, the evaluators' figures that answer the question, the first of which
-is plotted. Every key, name and number of every point is checked before the
-first one trains.
+is plotted. Where some points distil another, TEACHER names that one. Every key,
+name and number of every point is checked before the first one trains.
 
 What points have in common is made once: points of the same data and autoencoder
 share these and the latents, and points that differ in sampling and judging
@@ -106,12 +106,14 @@ class Point:
     seed: of the transformer's training.
     config: of it all, without folders of other runs.
     root: of the sweep.
+    teacher: whose transformer it distils, if it does.
   """
 
   name: str
   seed: int
   config: ConfigDict
   root: pathlib.Path
+  teacher: Point | None = None
 
   @property
   def codec(self) -> pathlib.Path:
@@ -128,6 +130,8 @@ class Point:
       del told[name]
     for stage in ("autoencoder", "dit"):
       del told[stage]["evaluators"]
+    if self.teacher:
+      told["teacher"] = self.teacher.model.name
     return self.root / f"model-{sections.digest(ConfigDict(told))}"
 
   @property
@@ -147,6 +151,11 @@ class Point:
     given = self.config.autoencoder.checkpoint
     return pathlib.Path(given) if given else self.codec / "autoencoder"
 
+  def given(self) -> dict[str, pathlib.Path]:
+    """What its transformer's training begins with."""
+    given = {"autoencoder": self.autoencoder()}
+    return given | ({"dit": self.teacher.model / "dit"} if self.teacher else {})
+
   def encode(self) -> None:
     """Trains its autoencoder, unless it is given, and encodes its data."""
     if (self.codec / "latents").exists():
@@ -160,11 +169,13 @@ class Point:
   def train(self) -> None:
     """Trains its transformer, to the end or on from where that stopped."""
     self.encode()
+    if self.teacher:
+      self.teacher.train()
     link = self.model / "latents"
     if not link.exists():
       link.parent.mkdir(parents=True, exist_ok=True)
       link.symlink_to((self.codec / "latents").resolve())
-    run = self.run(self.model, autoencoder=self.autoencoder())
+    run = self.run(self.model, **self.given())
     run.train_dit()
     run.writer.close()
 
@@ -196,14 +207,24 @@ def points(
   Raises:
     ValueError: for a point whose config does not stand, by name.
   """
-  base, names = module.base(), set()
-  for name, changes in module.sweep():
-    if name in names:
-      raise ValueError(f"two points are called {name!r}")
-    names.add(name)
+  base, every = module.base(), list(module.sweep())
+  names = [name for name, _ in every]
+  if len(set(names)) < len(names):
+    raise ValueError(f"two points have one name: {names}")
+  teaches = getattr(module, "TEACHER", None)
+  if teaches and teaches not in names:
+    raise ValueError(f"TEACHER={teaches!r} is none of the points {names}")
+  # First of all, for others are made of it.
+  every.sort(key=lambda each: each[0] != teaches)
+  teachers: dict[int, Point] = {}
+  for name, changes in every:
     for seed in range(base.seed, base.seed + seeds):
       config = changed(base, name, {"seed": seed, **changes})
-      point = Point(name, seed, config, root)
+      learns = config.dit.objective.name != "denoise" and name != teaches
+      teacher = teachers[seed] if learns and teachers else None
+      point = Point(name, seed, config, root, teacher)
+      if name == teaches:
+        teachers[seed] = point
       try:
         point.run(point.folder)
       except ValueError as error:
@@ -230,11 +251,21 @@ def commands(
   path: str, found: Sequence[Point], arguments: Sequence[str]
 ) -> Iterator[str]:
   """One command for each thing that is made once, before who shares it."""
-  for kind, step in (("codec", "encode"), ("model", "train"), ("", "judge")):
+  teachers = [point.teacher for point in found if point.teacher]
+  taught = {point.model for point in teachers}
+  others = [point for point in found if point.model not in taught]
+  kinds = (
+    ("encode", "codec", found),
+    ("train", "model", teachers),
+    ("train", "model", others),
+    ("judge", "folder", found),
+  )
+  for step, kind, some in kinds:
     made = {}
-    for point in found:
-      made.setdefault(getattr(point, kind or "folder"), point)
-    yield f"# {step}: {len(made)} at once, after those above"
+    for point in some:
+      made.setdefault(getattr(point, kind), point)
+    if made:
+      yield f"# {step}: {len(made)} at once, after those above"
     for point in made.values():
       words = ("python", "-m", "experiments.sweep", path, *arguments)
       only = (f"--points={point.name}", f"--seed={point.seed}", f"--do={step}")

@@ -135,6 +135,31 @@ def test_commands_make_what_is_shared_before_who_shares_it(tiny, tmp_path):
   assert words[4:] == ["--seeds=2", "--points=one", "--seed=0", "--do=encode"]
 
 
+STUDENT = {"name": "consistency", "steps": 4, "scale": 2.0}
+
+
+def test_students_are_made_of_their_teacher(tiny, tmp_path):
+  points = {"student": {"dit.objective": STUDENT}, "fewer": {"sample.steps": 1}}
+  module = experiment(tiny, {**points, "teacher": {}})
+  module.TEACHER = "teacher"
+  teacher, student, fewer = sweep.points(module, 1, tmp_path / "sweep")
+  assert student.teacher is teacher and fewer.teacher is teacher.teacher is None
+  assert fewer.model == teacher.model != student.model
+  lines = list(sweep.commands("x.py", [teacher, student, fewer], []))
+  made = [shlex.split(line)[4:] for line in lines if "sweep" in line]
+  assert [f"{w[0]} {w[2]}" for w in made[:3]] == [
+    "--points=teacher --do=encode",
+    "--points=teacher --do=train",
+    "--points=student --do=train",
+  ]
+  student.train()
+  for point in (teacher, student):
+    assert sweep.checkpoint.load_meta(point.model / "dit")["finished"]
+  module.TEACHER = "nobody"
+  with pytest.raises(ValueError, match="TEACHER='nobody' is none of"):
+    list(sweep.points(module, 1, tmp_path / "sweep"))
+
+
 def test_a_plot_shows_every_point(tmp_path, monkeypatch):
   monkeypatch.setattr(record, "RESULTS", tmp_path)
   metric = "captions/generated/all"

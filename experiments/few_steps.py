@@ -1,0 +1,44 @@
+"""How near do four steps come to fifty?
+
+  python -m experiments.sweep experiments/few_steps.py
+
+The quickstart's model with fifty, thirty and four steps of its own sampler,
+with four of a better solver, and its student (configs/few_steps.py), which
+guidance is built into, with one to eight. What counts is what the oracle reads
+back of 256 fresh captions. A step of the student is one pass of the model; one
+of the teacher, with guidance, two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import few_steps
+from experiments import guidance
+
+TEACHER = "teacher, 50 steps"
+METRICS = guidance.METRICS
+
+
+def base() -> ConfigDict:
+  """The quickstart, judged by its captions alone."""
+  return guidance.base()
+
+
+def sweep() -> Iterator[tuple[str, dict[str, object]]]:
+  """Name and changes of every point."""
+  steps = "sample.steps"
+  for count in (50, 30, 4):
+    yield f"teacher, {count} steps", {steps: count}
+  flow = {"sample.solver": {"name": "dpmpp_2m"}}
+  yield "teacher, 4 steps of dpmpp_2m", {steps: 4, **flow}
+  student = few_steps.get_config()
+  changes = {"sample.solver": student.sample.solver.to_dict()}
+  changes["sample.guidance"] = student.sample.guidance.to_dict()
+  for part in ("objective", "weight", "times", "optimizer"):
+    changes[f"dit.{part}"] = student.dit[part].to_dict()
+  changes["dit.schedule.until"] = student.dit.schedule.until
+  for count in (1, 2, 4, 8):
+    yield f"student, {count} steps", {**changes, steps: count}
