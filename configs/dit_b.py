@@ -154,6 +154,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "empty": 64,
         "seed": 0,
       },
+      "frechet": {
+        "name": "frechet",
+        "clips": 128,  # twice as many are read
+        "features": "random",  # or "i3d", with weights that you have
+        "path": "",
+        "sha256": "",
+        "seed": 0,
+      },
     },
   }
 

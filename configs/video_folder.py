@@ -60,6 +60,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       until="5000 steps", save="5 minutes", evaluate="2500 steps"
     )
     del c.dit.evaluators["captions"]  # its oracle reads digits only
+    del c.dit.evaluators["frechet"]  # it takes hundreds of clips
     c.dit.evaluators.grid.clips = 0
     c.dit.evaluators.continuation.clips = 0
 

@@ -181,6 +181,7 @@ def evaluators(config: ConfigDict) -> None:
   for name, section in config.dit.evaluators.items():
     where = f"dit.evaluators.{name}"
     _judged_tasks(config, section, where)
+    _enough(config, section, where)
     laws = section.name == "laws"
     if laws or ("oracle" in section and section.oracle == "world"):
       _exact(config, where)
@@ -189,6 +190,23 @@ def evaluators(config: ConfigDict) -> None:
         f"{where} judges clips of one shot, and those of data.set="
         f"{config.data.set!r} have more: remove the evaluator"
       )
+
+
+def _enough(config: ConfigDict, section: ConfigDict, where: str) -> None:
+  """Whether there are two clips to read for each that is judged."""
+  data = config.data
+  sources = data.parts.values() if "parts" in data else [data]
+  known = all("test_count" in source for source in sources)
+  if section.name != "frechet" or config.evaluation.split == "train":
+    return
+  if not known:
+    return  # until the files are read
+  there = sum(source.test_count for source in sources)
+  if there < 2 * section.clips:
+    raise ValueError(
+      f"{where}.clips={section.clips} are compared with as many others, and "
+      f"the split has {there}: lower it, or raise test_count"
+    )
 
 
 def _judged_tasks(config: ConfigDict, section: ConfigDict, where: str) -> None:

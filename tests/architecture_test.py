@@ -41,7 +41,7 @@ ONLY = {
   "array_record": "data/",
   "orbax": "training/checkpoint.py",
   "av": "utils/media/",
-  "safetensors": ("models/perceptual.py", "training/exported.py"),
+  "safetensors": ("models/weights.py", "training/exported.py"),
   "tensorboardX": "utils/logs.py",
   "matplotlib": "report.py",
 }

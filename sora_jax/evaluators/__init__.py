@@ -3,6 +3,7 @@
 from sora_jax.evaluators.captions import Captions
 from sora_jax.evaluators.continuation import Continuation
 from sora_jax.evaluators.fixed_times import FixedTimes
+from sora_jax.evaluators.frechet import Frechet
 from sora_jax.evaluators.grid import Grid
 from sora_jax.evaluators.laws import Laws
 from sora_jax.evaluators.reconstruction import Reconstruction
@@ -13,6 +14,7 @@ EVALUATORS = {
   "captions": Captions,
   "continuation": Continuation,
   "fixed_times": FixedTimes,
+  "frechet": Frechet,
   "grid": Grid,
   "laws": Laws,
   "reconstruction": Reconstruction,

@@ -17,16 +17,13 @@ linear layers of the package `lpips`:
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
+from sora_jax.models import weights
 from sora_jax.types import Array, PyTree
 
 BLOCKS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
@@ -63,25 +60,8 @@ def load(path: str | os.PathLike[str], sha256: str = "") -> dict[str, PyTree]:
     FileNotFoundError: if there is no such file.
     ValueError: naming the hash, or the first array that differs.
   """
-  path = Path(path)
-  if not path.is_file():
-    raise FileNotFoundError(
-      f"no weights of LPIPS at {path}: give one safetensors file with VGG-16's "
-      "features and the linear layers, see models/perceptual.py"
-    )
-  found = hashlib.sha256(path.read_bytes()).hexdigest()
-  if not found.startswith(sha256):
-    raise ValueError(f"{path} has the sha256 {found}, wanted {sha256}")
-  try:
-    arrays = load_file(path)
-  except SafetensorError as error:
-    raise ValueError(f"{path} is no safetensors file: {error}") from error
-  for name, shape in shapes().items():
-    has = arrays[name].shape if name in arrays else None
-    if has != shape:
-      raise ValueError(
-        f"{path}: {name} is {has or 'missing'}, it must be {shape}"
-      )
+  what = "VGG-16's features and the linear layers, see models/perceptual.py"
+  arrays = weights.read(path, sha256, shapes(), what)
   return jax.tree.map(
     lambda x: np.ascontiguousarray(x, np.float32), _params(arrays)
   )

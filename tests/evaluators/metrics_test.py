@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import linalg
 
 from sora_jax.evaluators import metrics
 
@@ -128,3 +129,52 @@ def test_paired_p_finds_a_small_steady_difference():
 def test_paired_p_refuses_unpaired_scores():
   with pytest.raises(ValueError, match=r"\(3,\) and \(4,\)"):
     metrics.paired_p(np.ones(3), np.ones(4))
+
+
+def test_frechet_of_gaussians_is_its_formula():
+  rng = np.random.default_rng(0)
+  a = rng.normal(size=(400, 5)) @ rng.normal(size=(5, 5)) + 1.0
+  b = rng.normal(size=(300, 5)) @ rng.normal(size=(5, 5)) - 0.5
+  one, other = np.cov(a.T), np.cov(b.T)
+  root = linalg.sqrtm(one @ other).real
+  gap = np.square(a.mean(0) - b.mean(0)).sum()
+  wanted = gap + np.trace(one + other - 2 * root)
+  np.testing.assert_allclose(metrics.frechet(a, b), wanted, rtol=1e-6)
+  np.testing.assert_allclose(metrics.frechet(b, a), wanted, rtol=1e-6)
+  assert abs(metrics.frechet(a, a)) < 1e-9
+  np.testing.assert_allclose(metrics.frechet(a, a + 2), 20, rtol=1e-9)
+
+
+def test_frechet_of_fewer_clips_than_features():
+  rng = np.random.default_rng(1)
+  a, b = rng.normal(size=(2, 6, 40))
+  one, other = np.cov(a.T), np.cov(b.T)
+  values, vectors = np.linalg.eigh(one)
+  half = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+  inner = np.maximum(np.linalg.eigvalsh(half @ other @ half), 0)
+  gap = np.square(a.mean(0) - b.mean(0)).sum()
+  wanted = gap + np.trace(one + other) - 2 * np.sqrt(inner).sum()
+  np.testing.assert_allclose(metrics.frechet(a, b), wanted, rtol=1e-5)
+
+
+def test_frechet_floor_falls_with_the_number_of_clips():
+  rng = np.random.default_rng(2)
+  floors = [
+    np.mean([metrics.frechet(*rng.normal(size=(2, n, 16))) for _ in range(9)])
+    for n in (64, 256, 1024)
+  ]
+  ratios = np.array(floors[:-1]) / floors[1:]
+  np.testing.assert_allclose(ratios, 4, rtol=0.2)
+
+
+@pytest.mark.parametrize(
+  "a, b, said",
+  [
+    ((4, 3), (4, 2), "need .N, D."),
+    ((4,), (4,), "need .N, D."),
+    ((1, 3), (4, 3), "1 and 4 clips"),
+  ],
+)
+def test_frechet_says_what_it_needs(a, b, said):
+  with pytest.raises(ValueError, match=said):
+    metrics.frechet(np.zeros(a), np.zeros(b))

@@ -1,0 +1,41 @@
+"""What should the model predict, and at which noise levels should it learn?
+
+  python -m experiments.sweep experiments/parameterisation.py
+
+The quickstart's transformer for half of its steps, with another target, other
+times of training, another weight, or without the shift for clip size, one at a
+time. All predictions are weighted alike, by the error of x0 that they mean. All
+points share latents and batches; what counts is what the oracle reads back of
+256 fresh captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from experiments import optimizer
+
+METRICS = optimizer.METRICS
+
+
+def base() -> ConfigDict:
+  """As for the optimizers."""
+  return optimizer.base()
+
+
+def sweep() -> Iterator[tuple[str, dict[str, object]]]:
+  """Name and changes of every point."""
+  yield "x0", {}
+  for target in ("velocity", "noise"):
+    yield target, {"dit.process.target": target}
+  cosine = {"dit.process.schedule": "cosine"}
+  yield "x0, cosine schedule", cosine
+  yield "v, cosine schedule", {**cosine, "dit.process.target": "v"}
+  yield "uniform times", {"dit.times": {"name": "uniform"}}
+  for mean in (-0.5, 0.5):
+    times = {"name": "logit_normal", "mean": mean, "std": 1.0}
+    yield f"times around {mean:+g}", {"dit.times": times}
+  yield "equal weight of x0", {"dit.weight": {"name": "x0"}}
+  yield "min SNR weight", {"dit.weight": {"name": "min_snr", "cap": 5.0}}
