@@ -3,10 +3,9 @@
   python -m experiments.sweep experiments/parameterisation.py
 
 The quickstart's transformer for half of its steps, with another target, other
-times of training, another weight, or without the shift for clip size, one at a
-time. All predictions are weighted alike, by the error of x0 that they mean. All
-points share latents and batches; what counts is what the oracle reads back of
-256 fresh captions.
+times of training or another weight, one at a time. All predictions are weighted
+alike, by the error of x0 that they mean. All points share latents and batches;
+what counts is what the oracle reads back of 256 fresh captions.
 """
 
 from __future__ import annotations

@@ -44,6 +44,14 @@ def save(name: str, rows: Sequence[dict[str, object]], **about) -> pathlib.Path:
   return path
 
 
+def load(name: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+  """What `save` wrote to results/NAME.csv: about, and rows, all as text."""
+  lines = (RESULTS / f"{name}.csv").read_text().splitlines()
+  head = [line[2:].partition(": ") for line in lines if line.startswith("# ")]
+  about = {key: value for key, _, value in head}
+  return about, list(csv.DictReader(lines[len(head) :]))
+
+
 def plot(
   name: str, rows: Sequence[dict[str, object]], metric: str
 ) -> pathlib.Path:
