@@ -184,8 +184,10 @@ class Run:
         evaluators=build.evaluators(self.config[name], context),
         clips=clips,
         finish=finish,
-        flops=self.model_flops(name, stage, batches[0], frozen),
-        peak=estimate.peak(self.config[name].model.dtype),
+        work=lambda: (
+          self.model_flops(name, stage, batches[0], frozen),
+          estimate.peak(self.config[name].model.dtype),
+        ),
         meta={"readers": self.readers(name), "seed": seed},
       ).run(state, **meta)
       return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -117,8 +118,9 @@ class Loop:
     evaluators: by name.
     clips: clips in a batch, for the clips/s shown.
     finish: applied to the last state before it is saved.
-    flops: of the model in one step, nothing counted twice; 0 if unknown.
-    peak: matmul FLOPs a second of all devices; 0 if unknown.
+    work: says the FLOPs of the model in one step, nothing counted twice, and
+      the matmul FLOPs a second of all devices; 0 for what is unknown. Asked at
+      the first report, for it takes seconds that the first step need not wait.
     meta: what else checkpoints say, beside what `run` takes.
   """
 
@@ -133,8 +135,7 @@ class Loop:
   evaluators: Mapping[str, Evaluator]
   clips: Callable[[Mapping[str, np.ndarray]], int]
   finish: Callable[[State], State]
-  flops: int = 0
-  peak: float = 0.0
+  work: Callable[[], tuple[int, float]] = lambda: (0, 0.0)
   meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def run(
@@ -207,16 +208,21 @@ class Loop:
     meta = {"seconds": clock.elapsed(), "finished": finished, **self.meta}
     self.checkpointer.save(n, state, self.data, meta=meta)
 
+  @functools.cached_property
+  def _work(self) -> tuple[int, float]:
+    return self.work()
+
   def _report(self, n, state, pending, clips, mark) -> dict[str, float]:
     values = merge(jax.device_get(pending))
     elapsed = time.monotonic() - mark
     values["clips_per_s"] = clips / max(elapsed, 1e-9)
     values["steps_per_s"] = len(pending) / max(elapsed, 1e-9)
-    rate = self.flops * values["steps_per_s"]
-    if self.flops:
+    flops, peak = self._work
+    rate = flops * values["steps_per_s"]
+    if flops:
       values["tflops_per_s"] = rate / 1e12
-    if self.flops and self.peak:
-      values["mfu"] = rate / self.peak
+    if flops and peak:
+      values["mfu"] = rate / peak
     self.writer.scalars(self.stage, n, values)
     bad = int(state.bad)
     if bad:
