@@ -79,6 +79,11 @@ def plot(
   axis.set_yticks(range(len(points)), points)
   axis.invert_yaxis()
   axis.set_xlabel(metric)
+  return drawn(figure, name)
+
+
+def drawn(figure: Figure, name: str) -> pathlib.Path:
+  """Writes a figure to results/NAME.png, whole or not at all."""
   RESULTS.mkdir(exist_ok=True)
   path = RESULTS / f"{name}.png"
   partial = path.with_name(f".{path.name}.partial")

@@ -17,8 +17,9 @@ was interrupted goes on. `--print` prints one command for each thing to make,
 in an order that respects what they share, instead of running them; the sweep
 itself then collects what they found.
 
-results/NAME.csv has a line for each point and seed, and says what made it;
-results/NAME.png shows the first metric.
+results/NAME.csv has a line for each point and seed, with the minutes and the
+model FLOPs (in 1e15) that its transformer was trained for, and says what made
+it; results/NAME.png shows the first metric.
 """
 
 from __future__ import annotations
@@ -194,6 +195,10 @@ class Point:
     found = modes.judged(run, "dit")
     run.writer.close()
     found["minutes"] = checkpoint.load_meta(dit)["seconds"] / 60
+    batch, frozen = run.abstract_inputs("dit")
+    stage = run.stage("dit", batch, frozen, epoch=1)
+    flops = run.model_flops("dit", stage, batch, frozen)
+    found["pflops"] = flops * int(run.restored("dit").step) / 1e15
     text = json.dumps({"config": told, "metrics": found})
     files.write_text(path, text)
     return found
@@ -243,8 +248,9 @@ def row(
   if missing := [name for name in metrics if name not in found]:
     raise ValueError(f"METRICS has {missing}, and found are {sorted(found)}")
   values = {name: round(found[name], 4) for name in metrics}
-  minutes = round(found["minutes"], 1)
-  return {"point": point.name, "seed": point.seed, "minutes": minutes} | values
+  minutes, pflops = round(found["minutes"], 1), round(found["pflops"], 4)
+  named = {"point": point.name, "seed": point.seed}
+  return named | {"minutes": minutes, "pflops": pflops} | values
 
 
 def commands(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import autoencoder, latents, oracle, record
+from experiments import autoencoder, latents, oracle, record, scaling
 from experiments.bench import packing
 from sora_jax import build
 from sora_jax.data.latents import Item
@@ -92,3 +92,23 @@ def test_layouts_hold_the_same_clips_with_less_and_less_padding():
     n: len({b["video"].shape for b in k.batches}) for n, k in kinds.items()
   }
   assert shapes == {"packed": 1, "padded": 1, "bucketed": 4}
+
+
+def test_a_power_law_is_found_on_the_frontier():
+  compute = 2.0 ** np.arange(6)
+  law = [(c, 0.3 * c**-0.25) for c in compute]
+  points = [*law, (3.0, 0.9), (40.0, 0.2)]  # which others beat in both
+  best = scaling.frontier(points)
+  assert best == [*range(6)]
+  found = scaling.fit([points[i] for i in best])
+  np.testing.assert_allclose(found, (0.3, 0.25), rtol=1e-6)
+  with pytest.raises(ValueError, match="2 points"):
+    scaling.fit(law[:2])
+
+
+def test_a_result_file_is_read_as_it_was_written(tmp_path, monkeypatch):
+  monkeypatch.setattr(record, "RESULTS", tmp_path)
+  record.save("one", [{"point": "a: b", "x": 1}], commit="a", seeds="1: 2")
+  about, rows = record.load("one")
+  assert about == {"commit": "a", "seeds": "1: 2"}
+  assert rows == [{"point": "a: b", "x": "1"}]

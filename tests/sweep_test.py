@@ -103,7 +103,8 @@ def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
   assert trained == ["autoencoder", "dit", "dit", "dit"]
   assert judged == ["one-0", "two-0", "muon-0"]
   assert [r["point"] for r in rows] == [*names]
-  assert set(rows[0]) == {"point", "seed", "minutes", *module.METRICS}
+  columns = {"point", "seed", "minutes", "pflops"}
+  assert set(rows[0]) == {*columns, *module.METRICS}
 
   again = list(sweep.points(module, 1, tmp_path / "sweep"))
   assert [sweep.row(p, module.METRICS, p.judge()) for p in again] == rows
