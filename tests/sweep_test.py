@@ -47,7 +47,7 @@ def test_every_experiment_stands(path, tmp_path):
     return
   module = sweep.load(str(path))
   found = list(sweep.points(module, 1, tmp_path / "sweep"))
-  assert len(found) > 1 and module.METRICS
+  assert found and module.METRICS
   assert not (tmp_path / "sweep").exists()
 
 

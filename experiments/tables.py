@@ -1,0 +1,168 @@
+"""Writes the README's tables of results from the files that they come from.
+
+  python -m experiments.tables
+
+A table stands between the lines `<!-- table: NAME -->` and `<!-- end -->`, and
+what is between them is replaced. The tests look whether it is up to date, and
+whether any table has figures outside of such lines.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from absl import app
+
+from experiments import oracle, quickstart, record
+from sora_jax.utils import files, logs
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+Row = Mapping[str, str]
+Lines = Iterator[str]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
+  yield "| " + " | ".join(head) + " |"
+  yield "|---" * len(head) + "|"
+  for row in rows:
+    yield "| " + " | ".join(row) + " |"
+
+
+def _mean(rows: Sequence[Row], column: str) -> float:
+  return float(np.mean([float(row[column]) for row in rows]))
+
+
+def _points(rows: Sequence[Row]) -> dict[str, list[Row]]:
+  """Rows by point; several are of several seeds."""
+  found: dict[str, list[Row]] = {}
+  for row in rows:
+    found.setdefault(row["point"], []).append(row)
+  return found
+
+
+def oracles() -> Lines:
+  """Share of attributes that the world's oracle reads right."""
+  _, rows = record.load("oracle")
+  splits = list(dict.fromkeys(row["split"] for row in rows))
+  sides = list(dict.fromkeys(row["side"] for row in rows))
+
+  def share(side: str, split: str) -> str:
+    own = [r for r in rows if (r["side"], r["split"]) == (side, split)]
+    sets: dict[str, dict[str, list[float]]] = {}
+    for row in own:
+      score = sets.setdefault(row["set"], {})
+      score[row["score"]] = [float(row["mean"])]
+    return f"{np.mean([oracle.accuracy(found) for found in sets.values()]):.4f}"
+
+  head = ["share of attributes read right", *(f"`{s}`" for s in splits)]
+  yield from _table(
+    head,
+    [
+      [f"{side} pixels", *(share(side, split) for split in splits)]
+      for side in sides
+      if side != "0"
+    ],
+  )
+
+
+def eight_minutes() -> Lines:
+  """What the quickstart's model makes of captions."""
+  _, rows = record.load("quickstart")
+  labels = {
+    "real": "real clips",
+    "autoencoder": "real clips through the autoencoder (ceiling)",
+    "generated": "**generated from the caption**",
+    "shuffled": "the same videos against shuffled captions",
+    "empty": "generated from the empty caption",
+    "chance": "chance",
+  }
+  names = quickstart.ATTRIBUTES
+  yield from _table(
+    ["share read back by the oracle", *names],
+    [
+      [label, *(f"{_mean(rows, f'captions/{who}/{n}'):.2f}" for n in names)]
+      for who, label in labels.items()
+    ],
+  )
+
+
+def of_sweep(name: str, columns: Mapping[str, str], digits: int = 2) -> Lines:
+  """A sweep's points: the mean over seeds of some columns.
+
+  Args:
+    name: of the result file.
+    columns: heading -> column.
+    digits: after the point.
+  """
+  about, rows = record.load(name)
+  yield from _table(
+    [f"{name.replace('_', ' ')}, {about['seeds']} seed(s)", *columns],
+    [
+      [point, *(f"{_mean(own, c):.{digits}f}" for c in columns.values())]
+      for point, own in _points(rows).items()
+    ],
+  )
+
+
+def autoencoders() -> Lines:
+  """PSNR of the autoencoders that were trained longest, on unseen clips."""
+  rows = []
+  for data, point in (("clips", "parity"), ("world", "large")):
+    about, found = record.load(f"autoencoder_{data}_{point}")
+    for name, own in _points(found).items():
+      tested = [row for row in own if row["split"] == "test"]
+      cells = [f"{_mean(tested, c):.2f}" for c in ("psnr", "psnr_first_frame")]
+      label = "matrix" if name == "linear" else f"`{name}`"
+      steps = f"{int(own[0]['steps']):,}"
+      rows.append([data, label, steps, *cells, f"{_mean(tested, 'ssim'):.3f}"])
+    del about
+  head = ["data", "autoencoder", "steps", "PSNR", "first frame", "SSIM"]
+  yield from _table(head, rows)
+
+
+READ = {
+  "all right": "captions/generated/all",
+  "colour": "captions/generated/colour",
+  "motion": "captions/generated/motion",
+  "background": "captions/generated/background",
+  "digit": "captions/generated/digit",
+}
+TABLES: dict[str, Callable[[], Lines]] = {
+  "oracle": oracles,
+  "quickstart": eight_minutes,
+  "autoencoder": autoencoders,
+  "guidance": lambda: of_sweep("guidance", READ),
+  "few_steps": lambda: of_sweep("few_steps", READ),
+}
+
+
+def written(text: str) -> str:
+  """A text with its tables made anew.
+
+  Raises:
+    ValueError: for a table that is not one of TABLES.
+  """
+
+  def new(found: re.Match[str]) -> str:
+    begin, name, _, end = found.groups()
+    if name not in TABLES:
+      raise ValueError(f"there is no table {name!r}: {sorted(TABLES)}")
+    return begin + "\n".join(TABLES[name]()) + "\n" + end
+
+  return BLOCK.sub(new, text)
+
+
+def main(argv: list[str]) -> None:
+  """Writes the README."""
+  del argv
+  files.write_text(README, written(README.read_text()))
+  logs.say(f"{README}")
+
+
+if __name__ == "__main__":
+  app.run(main)
