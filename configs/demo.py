@@ -3,9 +3,11 @@
   python -m sora_jax.main --config=configs/demo.py --workdir=runs/demo
 
 Every set of the world in several lengths and aspect ratios, images among them,
-packed in common rows. On two cores the autoencoder takes three hours, and so
-does the transformer; both resume. Behind the colon stands a set of the world
-that the trained model is judged on, or `tiny`, or both with a comma:
+packed in common rows. The autoencoder is the one in experiments/results/demo,
+an hour and a half of two cores; --config.autoencoder.checkpoint='' trains
+another. The transformer takes hours, and resumes. Behind the colon stands a set
+of the world that the trained model is judged on, or `tiny`, or both with a
+comma:
 
   python -m sora_jax.main --config=configs/demo.py:composition \
     --workdir=runs/demo --mode=eval
@@ -68,13 +70,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.text.update(vocab_size=1024, max_tokens=128)
     c.tokens = 16  # of 16 x 16 pixels: nothing is scaled
 
-    # The point "large" of experiments/autoencoder.py.
+    # The point "large" of experiments/autoencoder.py --data=world.
+    c.autoencoder.checkpoint = "experiments/results/demo/autoencoder"
     c.autoencoder.model.update(width=192, depth=4, parity=True)
     c.autoencoder.update(size=(17, 64, 64), batch=4)
     c.autoencoder.optimizer.update(
       name="muon", schedule="linear", learning_rate=2e-3, warmup=30, b1=0.95
     )
-    c.autoencoder.schedule.update(until="11400 steps", evaluate="never")
+    c.autoencoder.schedule.update(until="10000 steps", evaluate="never")
 
     # A token is 16 x 16 pixels and four frames: 80 to a clip of two seconds.
     c.dit.patch = (1, 2, 2)

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from sora_jax.utils import tree
 
@@ -57,7 +57,8 @@ def write(
   folder.mkdir(parents=True, exist_ok=True)
   partial = folder / f".{NAME}.partial"
   told = {"elsewhere": elsewhere, **about}
-  save_file(arrays, partial, {k: json.dumps(v) for k, v in told.items()})
+  # Not `save_file`, whose files nobody else may read.
+  partial.write_bytes(save(arrays, {k: json.dumps(v) for k, v in told.items()}))
   os.replace(partial, folder / NAME)
   return folder / NAME
 
