@@ -5,8 +5,8 @@
 The quickstart's model with fifty, thirty and four steps of its own sampler,
 with four of a better solver, and its student (configs/few_steps.py), which
 guidance is built into, with one to eight. What counts is what the oracle reads
-back of 256 fresh captions. A step of the student is one pass of the model; one
-of the teacher, with guidance, two.
+back of 256 fresh captions, and the Fréchet distance from real clips. A step of
+the student is one pass of the model; one of the teacher, with guidance, two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ METRICS = guidance.METRICS
 
 
 def base() -> ConfigDict:
-  """The quickstart, judged by its captions alone."""
+  """The quickstart, judged as for guidance."""
   return guidance.base()
 
 

@@ -131,6 +131,7 @@ READ = {
   "motion": "captions/generated/motion",
   "background": "captions/generated/background",
   "digit": "captions/generated/digit",
+  "Fréchet distance": "frechet/generated/distance",
 }
 TABLES: dict[str, Callable[[], Lines]] = {
   "oracle": oracles,
