@@ -3,10 +3,10 @@
   python -m experiments.sweep experiments/guidance.py
 
 The quickstart's model, sampled with classifier-free guidance of several scales,
-at all noise levels, at the low half of them, and with other kinds at the same
-scale. All points share the one transformer; what the oracle reads back of 256
-fresh captions says what each is worth, and the Fréchet distance how far videos
-of the first 128 are from real ones (real ones from others: 0.44).
+at all noise levels and at the low half of them. All points share the one
+transformer; what the oracle reads back of 256 fresh captions says what each is
+worth, and the Fréchet distance how far videos of the first 128 are from real
+ones (real ones from others: 0.44).
 """
 
 from __future__ import annotations

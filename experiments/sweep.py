@@ -36,7 +36,7 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from experiments import record
-from sora_jax import modes
+from sora_jax import check, modes
 from sora_jax.run import Run
 from sora_jax.training import checkpoint
 from sora_jax.utils import files, logs, sections
@@ -169,6 +169,10 @@ class Point:
 
   def train(self) -> None:
     """Trains its transformer, to the end or on from where that stopped."""
+    dit = self.model / "dit"
+    # Others may be looking at it: only who trains opens it to write.
+    if checkpoint.exists(dit) and checkpoint.load_meta(dit)["finished"]:
+      return
     self.encode()
     if self.teacher:
       self.teacher.train()
@@ -180,10 +184,15 @@ class Point:
     run.train_dit()
     run.writer.close()
 
+  def told(self) -> str:
+    """A digest of all that its figures depend on."""
+    made_of = {**self.config.to_dict(), "model": self.model.name}
+    return sections.digest(ConfigDict(made_of))
+
   def judge(self) -> dict[str, float]:
     """What the evaluators find, now or when it was judged before."""
     path = self.folder / FOUND
-    told = sections.digest(self.config)
+    told = self.told()
     if path.exists():
       found = json.loads(path.read_text())
       if found["config"] == told:
@@ -222,6 +231,12 @@ def points(
   # First of all, for others are made of it.
   every.sort(key=lambda each: each[0] != teaches)
   teachers: dict[int, Point] = {}
+  judges = {name.partition("/")[0] for name in module.METRICS}
+  if missing := judges - set(base.dit.evaluators):
+    raise ValueError(
+      f"METRICS are of {sorted(missing)}, and dit.evaluators has "
+      f"{sorted(base.dit.evaluators)}"
+    )
   for name, changes in every:
     for seed in range(base.seed, base.seed + seeds):
       config = changed(base, name, {"seed": seed, **changes})
@@ -232,6 +247,11 @@ def points(
         teachers[seed] = point
       try:
         point.run(point.folder)
+        if teacher:
+          saved = json.loads(teacher.config.to_json_best_effort())
+          check.same_model(config, saved, teacher.folder)
+        else:
+          check.teacher(config)
       except ValueError as error:
         raise ValueError(f"point {name!r}: {error}") from error
       yield point
@@ -248,7 +268,7 @@ def row(
   if missing := [name for name in metrics if name not in found]:
     raise ValueError(f"METRICS has {missing}, and found are {sorted(found)}")
   values = {name: round(found[name], 4) for name in metrics}
-  minutes, pflops = round(found["minutes"], 1), round(found["pflops"], 4)
+  minutes, pflops = round(found["minutes"], 1), float(f"{found['pflops']:.4g}")
   named = {"point": point.name, "seed": point.seed}
   return named | {"minutes": minutes, "pflops": pflops} | values
 
@@ -312,7 +332,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  flags.DEFINE_list("points", None, "names of the points to run; all")
+  flags.DEFINE_multi_string("points", None, "one to run, many times; all")
   flags.DEFINE_integer("seeds", 1, "how many of each")
   flags.DEFINE_integer("seed", None, "run those of this seed alone")
   flags.DEFINE_string("workdir", None, "runs/sweep-NAME by default")

@@ -295,10 +295,22 @@ def same_model(
     )
 
 
+def same_objective(
+  config: ConfigDict, saved: Mapping[str, Any], folder: Path
+) -> None:
+  """Raises ValueError if a transformer learned something else to say."""
+  before = saved["dit"].get("objective", {"name": "denoise"})["name"]
+  if before != config.dit.objective.name:
+    raise ValueError(
+      f"the transformer in {folder} learned {before!r}, and dit.objective is "
+      f"{config.dit.objective.name!r}: train first, which begins with it"
+    )
+
+
 def same_latents(trained_on: Any, now: Any, folder: Path) -> None:
   """Raises ValueError if a transformer knows another latent space."""
   if tree.digest(trained_on) != tree.digest(now):
     raise ValueError(
-      f"{folder} was trained on the latents of another autoencoder: delete "
-      "that folder to train it anew, or use another --workdir"
+      f"{folder} was trained on the latents of another autoencoder: use that "
+      "one (autoencoder.checkpoint), or another --workdir"
     )

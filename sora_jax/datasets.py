@@ -18,7 +18,7 @@ from sora_jax.data import latents as cache
 from sora_jax.data import loader, tokenizer
 from sora_jax.data.words import Words
 from sora_jax.objectives.autoencode import Autoencode
-from sora_jax.training import encode
+from sora_jax.training import checkpoint, encode
 from sora_jax.types import Clip, PyTree, Source, Text, shots_of
 from sora_jax.utils import logs, processes, sections, tree
 
@@ -101,9 +101,10 @@ class Datasets:
     What it is trained on are the captions of the latent cache.
     """
     path, most = self._workdir / TOKENIZER, self._config.text.vocab_size
-    given = self._config.dit.checkpoint
-    make = self._take_tokenizer if given else self._train_tokenizer
-    processes.once(path, lambda: make(path))
+    own = checkpoint.exists(self._workdir / "dit")
+    if self._config.dit.checkpoint and not processes.agree(own):
+      self._take_tokenizer(path)
+    processes.once(path, lambda: self._train_tokenizer(path))
     found = tokenizer.load(path)
     if found.vocab_size > most:
       raise ValueError(
@@ -113,9 +114,13 @@ class Datasets:
     return found
 
   def _take_tokenizer(self, path: Path) -> None:
-    theirs = Path(self._config.dit.checkpoint).parent / TOKENIZER
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer.load(theirs).save(path)
+    """Makes the given transformer's the run's, whatever was there."""
+    given = Path(self._config.dit.checkpoint).parent / TOKENIZER
+    theirs = tokenizer.load(given)
+    if processes.first():
+      path.parent.mkdir(parents=True, exist_ok=True)
+      theirs.save(path)
+    processes.wait("tokenizer")
 
   def _train_tokenizer(self, path: Path) -> None:
     if not (self._workdir / "latents").exists():

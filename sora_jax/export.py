@@ -24,7 +24,7 @@ from sora_jax.datasets import TOKENIZER
 from sora_jax.run import Run
 from sora_jax.training import checkpoint, exported
 from sora_jax.types import State
-from sora_jax.utils import files, logs, sections, tree
+from sora_jax.utils import files, logs, processes, sections, tree
 
 NAME = "exported"
 # Where a transformer finds the autoencoder that it froze.
@@ -49,16 +49,16 @@ def write(run: Run) -> Path:
   if "dit" in states:
     where = trained.folder(run.config, run.workdir, "dit")
     check.same_latents(states["dit"].frozen, run.autoencoder(), where)
-    run.data.tokenizer().save(_made(folder) / TOKENIZER)
+    words = run.data.tokenizer()
+    if processes.first():
+      folder.mkdir(parents=True, exist_ok=True)
+      words.save(folder / TOKENIZER)
+  if not processes.first():
+    return folder
   for name, state in states.items():
     _write(run, folder, name, state)
   text = "\n".join(_card(run, folder, states)) + "\n"
   files.write_text(folder / "README.md", text)
-  return folder
-
-
-def _made(folder: Path) -> Path:
-  folder.mkdir(parents=True, exist_ok=True)
   return folder
 
 
@@ -78,9 +78,16 @@ def _write(run: Run, folder: Path, name: str, state: State) -> None:
 
 
 def _alone(config: ConfigDict) -> ConfigDict:
-  """The config without the folders of the machine that it ran on."""
+  """The config without what lies on the machine that it ran on."""
   config = ConfigDict(config.to_dict())
   config.autoencoder.checkpoint = config.dit.checkpoint = ""
+  config.autoencoder.evaluators = config.dit.evaluators = {}
+  config.autoencoder.objective.perceptual.update(weight=0.0, path="")
+  for name in ("file", "source", "target", "mask"):
+    config.sample[name] = ""
+  for name in ("path", "data_dir"):
+    if name in config.data:
+      config.data[name] = ""
   return config
 
 
@@ -88,8 +95,12 @@ def _card(run: Run, folder: Path, states: Mapping[str, State]) -> Iterator[str]:
   """Lines of Markdown: what it is, how to use it, how it was judged."""
   stages = report.metrics(run.workdir)
   yield f"# {run.workdir.name}"
-  yield "\nWeights trained by sora_jax, for `Run.open` of this folder, and for"
-  yield "the keys `autoencoder.checkpoint` and `dit.checkpoint` of a config.\n"
+  yield "\nWeights trained by sora_jax, to be named by a config's keys:\n"
+  for name in states:
+    yield f"* `{name}.checkpoint`: the folder `{name}` beside this file"
+  if "dit" in states:
+    yield "\n`Run.open` takes this folder as a run's."
+  yield ""
   rows = []
   for name, state in states.items():
     path = folder / name / exported.NAME
@@ -106,13 +117,11 @@ def _card(run: Run, folder: Path, states: Mapping[str, State]) -> Iterator[str]:
   yield from _markdown(rows)
   yield "\n## Training\n"
   yield from _markdown(report.facts(stages))
-  yield "\n## What its evaluators said last\n"
   for stage, lines in stages.items():
     for rows in report.sheet(lines):
-      yield f"Stage {stage}:\n"
+      yield f"\n## What an evaluator of the stage {stage} said last\n"
       yield from _markdown(rows)
-      yield ""
-  yield "## Config\n\n```json"
+  yield "\n## Config\n\n```json"
   yield json.dumps(sections.plain(_alone(run.config)), indent=1)
   yield "```"
 

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sora_jax import build, check, estimate, report
+from sora_jax import build, check, estimate, report, trained
 from sora_jax import export as export_lib
 from sora_jax.data.words import Words
 from sora_jax.evaluators.context import first_of_each
@@ -29,7 +29,7 @@ from sora_jax.utils import logs, media, processes, sections, tree
 
 def train(run: Run) -> None:
   """Every stage of the config; what is done already is not done again."""
-  check.teacher(run.config)
+  trained.check_given(run.config)
   processes.check_shared(run.workdir)
   run.remember()
   stages = run.config.stages
@@ -150,6 +150,9 @@ def _told(run: Run, request: Request, step: int) -> dict[str, Any]:
     "tokens": config.tokens,
   }
   made_of = jax.tree.map(sections.plain, made_of)
+  where = trained.folder(config, run.workdir, "dit")
+  if where != run.workdir / "dit":
+    told["checkpoint"] = str(where)
   return told | {"step": step, "config": sections.digest(made_of)}
 
 

@@ -78,6 +78,7 @@ class Run:
     # Files that it named may have moved, and are not asked for now.
     none = dict.fromkeys(("file", "source", "target", "mask"), "")
     config.sample.update(task="t2v", clips=0, **none)
+    config.autoencoder.evaluators = config.dit.evaluators = {}
     return cls(config, workdir)
 
   @functools.cached_property

@@ -32,6 +32,25 @@ def folder(config: ConfigDict, workdir: Path, name: str) -> Path:
   return own
 
 
+def check_given(config: ConfigDict) -> None:
+  """Whether what a training begins with is there and fits.
+
+  Raises:
+    FileNotFoundError: if a checkpoint that is named is not there.
+    ValueError: if it is of another model, or one is missing.
+  """
+  check.teacher(config)
+  for name in ("autoencoder", "dit"):
+    if config[name].checkpoint:
+      where = Path(config[name].checkpoint)
+      check.same_model(config, checkpoint.load_config(where), where)
+  if config.dit.checkpoint and not config.autoencoder.checkpoint:
+    raise ValueError(
+      f"dit.checkpoint={config.dit.checkpoint!r} knows the latents of its own "
+      "autoencoder: set autoencoder.checkpoint to that, which lies beside it"
+    )
+
+
 def autoencoder(
   config: ConfigDict, workdir: Path, abstract: PyTree
 ) -> dict[str, PyTree]:
@@ -92,7 +111,10 @@ def restored(
     ValueError: if it holds one of another model.
   """
   where = folder(config, workdir, name)
-  check.same_model(config, checkpoint.load_config(where), where)
+  saved = checkpoint.load_config(where)
+  check.same_model(config, saved, where)
+  if name == "dit" and where != workdir / name:
+    check.same_objective(config, saved, where)
   wanted = {"step": abstract.step, "ema": abstract.ema}
   # What was only minimised is not needed any more.
   kept = abstract.frozen.keys() - {"perceptual", "teacher"}

@@ -160,6 +160,51 @@ def test_half_a_folder_says_what_is_missing(folder, tmp_path):
     Run.open(half).restored("dit")
 
 
+def test_a_given_transformer_reads_with_its_own_words(tiny, folder, tmp_path):
+  config = given(tiny, folder, **{"sample.clips": 0})
+  run = Run(config, tmp_path / "run")
+  run.workdir.mkdir()
+  (run.workdir / "tokenizer.json").write_text("of another")
+  theirs = (folder / "tokenizer.json").read_text()
+  assert run.data.tokenizer().json == theirs
+  assert (run.workdir / "tokenizer.json").read_text() == theirs
+
+
+def test_a_denoiser_does_not_pass_for_a_student(tiny, folder, tmp_path):
+  config = given(tiny, folder)
+  with config.unlocked():
+    config.dit.objective = {"name": "consistency", "steps": 4, "scale": 2.0}
+  with pytest.raises(ValueError, match=r"learned 'denoise'.*train first"):
+    Run(config, tmp_path / "run").restored("dit")
+
+
+def test_a_transformer_is_given_with_its_autoencoder(tiny, folder, tmp_path):
+  config = tiny({"dit.checkpoint": str(folder / "dit")})
+  with pytest.raises(ValueError, match=r"set autoencoder\.checkpoint to that"):
+    modes.train(Run(config, tmp_path / "run"))
+  wrong = given(tiny, folder.parent / "nowhere")
+  with pytest.raises(FileNotFoundError):
+    modes.train(Run(wrong, tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_no_training_goes_on_in_an_exported_folder(tiny, folder):
+  before = sorted(folder.rglob("*"))
+  with pytest.raises(ValueError, match=r"exported weights.*another --workdir"):
+    Run(tiny(), folder).train_autoencoder()
+  new = set(folder.rglob("*")) - set(before)
+  assert not [path for path in new if path.parent.name == "autoencoder"]
+
+
+def test_what_is_exported_names_nothing_of_this_machine(tiny, tmp_path):
+  config = tiny({"dit.evaluators.frechet.features": "i3d"})
+  config.dit.evaluators.frechet.path = str(tmp_path / "i3d.safetensors")
+  config.sample.source = str(tmp_path / "picture.png")
+  alone = export._alone(config)
+  assert str(tmp_path) not in alone.to_json_best_effort()
+  Run(alone.lock(), tmp_path / "there")
+
+
 def test_a_damaged_file_says_so(folder, tmp_path):
   broken = tmp_path / "broken"
   shutil.copytree(folder, broken)

@@ -11,6 +11,7 @@ from PIL import Image
 from experiments import record, sweep
 from sora_jax.run import Run
 
+STUDENT = {"name": "consistency", "steps": 4, "scale": 2.0}
 CAPTIONS = {"name": "captions", "oracle": "digits"}
 CAPTIONS |= {"clips": 2, "empty": 2, "seed": 0}
 
@@ -59,6 +60,7 @@ def test_every_experiment_stands(path, tmp_path):
     ({"dit.model.width": "wide"}, r"dit\.model\.width='wide'"),
     ({"dit.optimizer.name": "sgdd"}, "point 'p': .*'sgdd' is not one of"),
     ({"dit.rows.length": 1}, "point 'p': .*rows.length"),
+    ({"dit.objective": {**STUDENT}}, "point 'p': .*distils a trained"),
   ],
 )
 def test_a_wrong_point_is_named_before_anything_runs(
@@ -100,7 +102,7 @@ def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
   found = list(sweep.points(module, 1, tmp_path / "sweep"))
   rows = [sweep.row(p, module.METRICS, p.judge()) for p in found]
   # Two transformers; the second point looks at the first one's, finished.
-  assert trained == ["autoencoder", "dit", "dit", "dit"]
+  assert trained == ["autoencoder", "dit", "dit"]
   assert judged == ["one-0", "two-0", "muon-0"]
   assert [r["point"] for r in rows] == [*names]
   columns = {"point", "seed", "minutes", "pflops"}
@@ -108,7 +110,7 @@ def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
 
   again = list(sweep.points(module, 1, tmp_path / "sweep"))
   assert [sweep.row(p, module.METRICS, p.judge()) for p in again] == rows
-  assert len(trained) == 4 and len(judged) == 3
+  assert len(trained) == 3 and len(judged) == 3
   # What is asked for has changed: that point is judged anew.
   module = experiment(tiny, {"one": {"sample.steps": 2}})
   (other,) = sweep.points(module, 1, tmp_path / "sweep")
@@ -136,9 +138,6 @@ def test_commands_make_what_is_shared_before_who_shares_it(tiny, tmp_path):
   assert words[4:] == ["--seeds=2", "--points=one", "--seed=0", "--do=encode"]
 
 
-STUDENT = {"name": "consistency", "steps": 4, "scale": 2.0}
-
-
 def test_students_are_made_of_their_teacher(tiny, tmp_path):
   points = {"student": {"dit.objective": STUDENT}, "fewer": {"sample.steps": 1}}
   module = experiment(tiny, {**points, "teacher": {}})
@@ -159,6 +158,36 @@ def test_students_are_made_of_their_teacher(tiny, tmp_path):
   module.TEACHER = "nobody"
   with pytest.raises(ValueError, match="TEACHER='nobody' is none of"):
     list(sweep.points(module, 1, tmp_path / "sweep"))
+
+
+def test_what_a_student_said_is_not_kept_for_another_teacher(tiny, tmp_path):
+  points = {"teacher": {}, "student": {"dit.objective": STUDENT}}
+  folders = []
+  for length in ("4 steps", "5 steps"):
+    changes = {"dit.schedule.until": "4 steps", "dit.objective": STUDENT}
+    points["student"], points["teacher"] = (
+      changes,
+      {"dit.schedule.until": length},
+    )
+    module = experiment(tiny, points)
+    module.TEACHER = "teacher"
+    _, student = sweep.points(module, 1, tmp_path)
+    folders.append(student)
+  one, other = folders
+  assert one.config.to_dict() == other.config.to_dict()
+  assert one.model != other.model
+  one.folder.mkdir()
+  told = {"config": one.told(), "metrics": {"captions/generated/all": 1.0}}
+  (one.folder / sweep.FOUND).write_text(json.dumps(told))
+  assert one.judge() == told["metrics"]
+  assert one.told() != other.told()
+
+
+def test_metrics_that_no_evaluator_gives_are_named_at_once(tiny, tmp_path):
+  module = experiment(tiny, {"one": {}})
+  module.METRICS = ("tasks/i2v/psnr",)
+  with pytest.raises(ValueError, match=r"METRICS are of .'tasks'.*'captions'"):
+    list(sweep.points(module, 1, tmp_path))
 
 
 def test_a_plot_shows_every_point(tmp_path, monkeypatch):

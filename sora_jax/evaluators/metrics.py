@@ -88,8 +88,8 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
   """Fréchet distance of two sets of features, as Gaussians (Dowson & Landau).
 
   |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), which also finds
-  two samples of one distribution apart: by about D^2 / N (Heusel et al. 2017
-  use 50,000). Without N and that floor it says nothing.
+  two samples of one distribution apart, by what falls as 1 / N (Heusel et al.
+  2017 use 50,000). Without N and that floor it says nothing.
 
   Args:
     a: [N, D], N >= 2.

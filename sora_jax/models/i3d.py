@@ -119,10 +119,11 @@ def _kernel(weight: np.ndarray) -> np.ndarray:
 def prepare(video: np.ndarray) -> Array:
   """A clip uint8 [T, H, W, 3] as `features` takes it, [T, 224, 224, 3].
 
-  Both sides are scaled to the same, as in published distances.
+  Both sides are scaled to the same, bilinearly and without a filter, as in
+  published distances.
   """
   x = jnp.asarray(video, jnp.float32) / 127.5 - 1
-  return jax.image.resize(x, (len(x), SIDE, SIDE, 3), "bilinear")
+  return jax.image.resize(x, (len(x), SIDE, SIDE, 3), "bilinear", False)
 
 
 def features(net: PyTree, x: Array) -> Array:

@@ -65,6 +65,12 @@ class Checkpointer:
     # Here, because in the background a TypeError would surface a save later.
     self._config = json.loads(json.dumps(dict(config)))
     self._directory = _absolute(directory)
+    if exported.there(self._directory):
+      raise ValueError(
+        f"{directory} holds exported weights, which no training goes on from: "
+        "use another --workdir, and name that folder as autoencoder.checkpoint "
+        "or dit.checkpoint"
+      )
     self._orbax = ocp.training.Checkpointer(
       self._directory,
       preservation_policy=ocp.training.preservation_policies.LatestN(keep),
