@@ -207,7 +207,8 @@ class Point:
     batch, frozen = run.abstract_inputs("dit")
     stage = run.stage("dit", batch, frozen, epoch=1)
     flops = run.model_flops("dit", stage, batch, frozen)
-    found["pflops"] = flops * int(run.restored("dit").step) / 1e15
+    steps = checkpoint.load(dit, {"step": stage.abstract.step})["step"]
+    found["pflops"] = flops * int(steps) / 1e15
     text = json.dumps({"config": told, "metrics": found})
     files.write_text(path, text)
     return found

@@ -113,14 +113,13 @@ def autoencoders() -> Lines:
   """PSNR of the autoencoders that were trained longest, on unseen clips."""
   rows = []
   for data, point in (("clips", "parity"), ("world", "large")):
-    about, found = record.load(f"autoencoder_{data}_{point}")
+    _, found = record.load(f"autoencoder_{data}_{point}")
     for name, own in _points(found).items():
       tested = [row for row in own if row["split"] == "test"]
       cells = [f"{_mean(tested, c):.2f}" for c in ("psnr", "psnr_first_frame")]
       label = "matrix" if name == "linear" else f"`{name}`"
       steps = f"{int(own[0]['steps']):,}"
       rows.append([data, label, steps, *cells, f"{_mean(tested, 'ssim'):.3f}"])
-    del about
   head = ["data", "autoencoder", "steps", "PSNR", "first frame", "SSIM"]
   yield from _table(head, rows)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,13 +43,19 @@ def check_given(config: ConfigDict) -> None:
   check.teacher(config)
   for name in ("autoencoder", "dit"):
     if config[name].checkpoint:
-      where = Path(config[name].checkpoint)
-      check.same_model(config, checkpoint.load_config(where), where)
+      _same_model(config, Path(config[name].checkpoint))
   if config.dit.checkpoint and not config.autoencoder.checkpoint:
     raise ValueError(
       f"dit.checkpoint={config.dit.checkpoint!r} knows the latents of its own "
       "autoencoder: set autoencoder.checkpoint to that, which lies beside it"
     )
+
+
+def _same_model(config: ConfigDict, where: Path) -> Mapping[str, Any]:
+  """The config that a folder was trained with, which has to fit."""
+  saved = checkpoint.load_config(where)
+  check.same_model(config, saved, where)
+  return saved
 
 
 def autoencoder(
@@ -71,7 +78,7 @@ def autoencoder(
       f"the autoencoder in {where} is not trained to its end, so its "
       "latents are not measured: run its own training again, it resumes"
     )
-  check.same_model(config, checkpoint.load_config(where), where)
+  _same_model(config, where)
   return processes.local(frozen(checkpoint.load(where, abstract)))
 
 
@@ -96,7 +103,7 @@ def teacher(config: ConfigDict, abstract: PyTree) -> PyTree:
   """
   check.teacher(config)
   where = Path(config.dit.checkpoint)
-  check.same_model(config, checkpoint.load_config(where), where)
+  _same_model(config, where)
   found = checkpoint.load(where, {"ema": {"dit": abstract}})
   return processes.local(found["ema"]["dit"])
 
@@ -111,8 +118,7 @@ def restored(
     ValueError: if it holds one of another model.
   """
   where = folder(config, workdir, name)
-  saved = checkpoint.load_config(where)
-  check.same_model(config, saved, where)
+  saved = _same_model(config, where)
   if name == "dit" and where != workdir / name:
     check.same_objective(config, saved, where)
   wanted = {"step": abstract.step, "ema": abstract.ema}
@@ -142,7 +148,7 @@ def fresh(config: ConfigDict, name: str, stage: Stage, fixed: PyTree) -> State:
   if name == "autoencoder" or not given:
     return state
   where = Path(given)
-  check.same_model(config, checkpoint.load_config(where), where)
+  _same_model(config, where)
   codec = {k: stage.abstract.frozen[k] for k in CODEC}
   wanted = {"ema": stage.abstract.ema, "frozen": codec}
   found = checkpoint.load(where, wanted)

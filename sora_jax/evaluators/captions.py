@@ -10,10 +10,15 @@ import numpy as np
 
 from sora_jax.data.sources import digits
 from sora_jax.evaluators import metrics
-from sora_jax.evaluators.context import Context, through, trained, truth
+from sora_jax.evaluators.context import (
+  Context,
+  prompted,
+  through,
+  trained,
+  truth,
+)
 from sora_jax.evaluators.digits_oracle import DigitsOracle
 from sora_jax.evaluators.oracle import read, scores
-from sora_jax.sampling.request import Request
 from sora_jax.types import Clip, State
 
 Scores = dict[str, np.ndarray]
@@ -80,11 +85,12 @@ class Captions:
 
     real = [clip.video for clip in clips]
     decoded = through(self.context, state, real)
-    made = pipeline(trained(state), frozen, self._requests(clips, texts))
+    made = pipeline(trained(state), frozen, prompted(clips, texts, self.seed))
+    some = clips[: self.empty]
     free = pipeline(
       trained(state),
       frozen,
-      self._requests(clips[: self.empty], [""] * self.empty),
+      prompted(some, [""] * len(some), self.seed),
     )
     true, wrong = judge(made, clips), judge(made, others)
     yield from _row("real", judge(real, clips))
@@ -95,7 +101,7 @@ class Captions:
       yield f"generated low/{name}", low
       yield f"generated high/{name}", high
     yield from _row("shuffled", wrong)
-    yield from _row("empty", judge(free, clips[: self.empty]))
+    yield from _row("empty", judge(free, some))
     for name, chance in CHANCE[self.oracle].items():
       if name in true:
         yield f"chance/{name}", chance
@@ -104,12 +110,6 @@ class Captions:
       if both.sum() > 1:
         p = metrics.paired_p(true[name][both], wrong[name][both])
         yield f"p-value/{name}", p
-
-  def _requests(self, clips, texts) -> list[Request]:
-    return [
-      Request(text, clip.video.shape[:3], seed=self.seed + i)
-      for i, (clip, text) in enumerate(zip(clips, texts))
-    ]
 
 
 def shuffled(count: int, seed: int) -> np.ndarray:

@@ -132,6 +132,16 @@ def requests_of(
   ]
 
 
+def prompted(
+  clips: Sequence[Clip], texts: Sequence[Text], seed: int
+) -> list[Request]:
+  """Videos of the clips' sizes from texts alone."""
+  return [
+    Request(text, clip.video.shape[:3], seed=seed + i)
+    for i, (clip, text) in enumerate(zip(clips, texts, strict=True))
+  ]
+
+
 def through(
   context: Context, state: State, videos: Sequence[np.ndarray]
 ) -> list[np.ndarray]:

@@ -11,9 +11,8 @@ import jax
 import numpy as np
 
 from sora_jax.evaluators import metrics
-from sora_jax.evaluators.context import Context, through, trained
+from sora_jax.evaluators.context import Context, prompted, through, trained
 from sora_jax.models import i3d, random_features
-from sora_jax.sampling.request import Request
 from sora_jax.types import PyTree, State
 
 
@@ -66,11 +65,7 @@ class Frechet:
       raise ValueError(
         f"frechet(features={self.features!r}): choose of {sorted(FEATURES)}"
       )
-    self._net  # noqa: B018  whether the weights are there is said now
-
-  @functools.cached_property
-  def _net(self) -> PyTree:
-    return FEATURES[self.features][0](self.path, self.sha256)
+    _weights(self.features, self.path, self.sha256)  # not there? say so now
 
   def run(self, state: State) -> Iterator[tuple[str, float]]:
     clips, count = self.context.first(2 * self.clips), self.clips
@@ -80,10 +75,8 @@ class Frechet:
         f"{len(clips)}: lower it, or raise data.test_count"
       )
     real = [clip.video for clip in clips[:count]]
-    requests = [
-      Request(clip.text, clip.video.shape[:3], seed=self.seed + i)
-      for i, clip in enumerate(clips[:count])
-    ]
+    texts = [clip.text for clip in clips[:count]]
+    requests = prompted(clips[:count], texts, self.seed)
     rng = np.random.default_rng(self.seed)
     sets = {
       "real": real,
@@ -108,9 +101,15 @@ class Frechet:
 
   def _features(self, videos: Sequence[np.ndarray]) -> np.ndarray:
     """[N, D], a clip at a time: their sizes may differ."""
-    module = FEATURES[self.features][1]
-    one = _jitted(module)
-    return np.stack([one(self._net, video) for video in videos])
+    one = _jitted(FEATURES[self.features][1])
+    net = _weights(self.features, self.path, self.sha256)
+    return np.stack([one(net, video) for video in videos])
+
+
+@functools.cache
+def _weights(features: str, path: str, sha256: str) -> PyTree:
+  """Read once, by whoever asks first."""
+  return FEATURES[features][0](path, sha256)
 
 
 @functools.cache

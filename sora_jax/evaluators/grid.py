@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sora_jax.evaluators.context import Context, trained
-from sora_jax.sampling.request import Request
+from sora_jax.evaluators.context import Context, prompted, trained
 from sora_jax.types import State
 from sora_jax.utils import media
 
@@ -33,10 +32,7 @@ class Grid:
 
   def run(self, state: State) -> Iterator[tuple[str, float]]:
     clips = self.context.first(self.clips, apart=True)
-    requests = [
-      Request(c.text, c.video.shape[:3], seed=self.seed + i)
-      for i, c in enumerate(clips)
-    ]
+    requests = prompted(clips, [clip.text for clip in clips], self.seed)
     videos = self.context.pipeline(trained(state), state.frozen, requests)
     step = int(state.step)
     rows = [(c.caption, v) for c, v in zip(clips, videos)]

@@ -21,6 +21,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from sora_jax.training import exported
+from sora_jax.utils import tree
 
 PyTree = Any
 
@@ -184,8 +185,8 @@ def load(
   if not exported.there(directory):
     return _read(_find(directory, step), abstract, part=True)
   found = exported.arrays(directory)
-  _check(directory, _leaves(abstract), found, part=True)
-  return exported.place(found, abstract)
+  _check(directory, dict(tree.named(abstract)), found, part=True)
+  return exported.place(found, jax.tree.map(_placed, abstract))
 
 
 def exists(directory: str | os.PathLike[str]) -> bool:
@@ -272,7 +273,8 @@ def _read(
   # ShapeDtypeStruct that it was given, and a full one casts silently. Metadata
   # that cannot be read is None, and the read below says why.
   if saved is not None:
-    _check(path, _leaves(abstract), _leaves(saved), part)
+    # Names are the same for a dataclass, a named tuple and a dict.
+    _check(path, dict(tree.named(abstract)), dict(tree.named(saved)), part)
   items = {_STATE: jax.tree.map(_placed, abstract)}
   if data is not None:
     items[_DATA] = data
@@ -299,15 +301,6 @@ def _placed(leaf: Any) -> Any:
     return leaf
   sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _leaves(tree: PyTree) -> dict[str, Any]:
-  """Leaves by name: the same for a dataclass, a named tuple and a dict."""
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-    for path, leaf in leaves
-  }
 
 
 def _check(

@@ -97,13 +97,11 @@ def arrays(folder: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def place(found: Mapping[str, np.ndarray], abstract: Any) -> Any:
   """Arrays in the structure, dtypes and shardings of a part of a state."""
-
-  def put(path, leaf: jax.ShapeDtypeStruct):
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
-    own = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.device_put(found[name].astype(leaf.dtype), leaf.sharding or own)
-
-  return jax.tree_util.tree_map_with_path(put, abstract)
+  put = [
+    jax.device_put(found[name].astype(leaf.dtype), leaf.sharding)
+    for name, leaf in tree.named(abstract)
+  ]
+  return jax.tree.unflatten(jax.tree.structure(abstract), put)
 
 
 def _open(folder: str | os.PathLike[str]):
