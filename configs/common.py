@@ -70,6 +70,8 @@ def shrink(config: ConfigDict) -> None:
         for name in ("clips", "empty"):
           if name in evaluator:
             evaluator[name] = 2
+        if "rollout" in evaluator:
+          evaluator.update(at=(0.0, 6.0), keep=1)
         if "task" in evaluator:
           evaluator.task = "i2v"  # of two latent frames one is left to make
         if "tasks" in evaluator:

@@ -67,7 +67,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       parts = {f"{p[0]}-{'x'.join(map(str, p[1:4]))}": _part(*p) for p in PARTS}
       c.data = {"name": "mixture", "frames": 17, "parts": parts, "repeat": {}}
       del c.dit.evaluators["captions"]  # they need one set, see above
-    c.text.update(vocab_size=1024, max_tokens=128)
+    c.text.update(vocab_size=1024, max_tokens=80)
     c.tokens = 16  # of 16 x 16 pixels: nothing is scaled
 
     # The point "large" of experiments/autoencoder.py --data=world.
@@ -81,15 +81,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     # A token is 16 x 16 pixels and four frames: 80 to a clip of two seconds.
     c.dit.patch = (1, 2, 2)
-    c.dit.model.update(
-      width=256, depth=8, heads=4, mlp=1024, attention="blocks"
-    )
+    c.dit.model.update(width=256, depth=8, heads=4, mlp=1024, matmul="bfloat16")
     c.dit.model.text.update(width=128, depth=1, heads=2)
     # Tokens have 64 numbers, and a small model predicts data best.
     c.dit.process.target = "x0"
     c.dit.weight = {"name": "velocity", "floor": 0.2}
     c.dit.shift.base_tokens = 80
-    c.dit.rows.update(rows=4, length=320, text=192, clips=4, bins=16)
+    c.dit.rows.update(rows=8, length=160, text=80, clips=4, bins=16)
     c.dit.mixture = {
       "clip": 0.5,
       "first_frame": 0.15,
@@ -99,7 +97,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "frames": 0.1,
     }
     c.dit.optimizer.update(
-      name="muon", schedule="trapezoid", learning_rate=3e-3, warmup=200, b1=0.95
+      name="muon",
+      schedule="trapezoid",
+      learning_rate=3e-3,
+      warmup=200,
+      b1=0.95,
+      matmul="bfloat16",
     )
     c.dit.ema = 0.999
     c.dit.schedule.update(until="40000 steps", evaluate="10000 steps")
@@ -109,7 +112,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       steps=30,
       solver={"name": "ancestral", "eta": 1.0},
       guidance={"name": "cfg", "scale": 2.0, "low": 0.0, "high": 1.0},
-      rows=4,
+      rows=8,
       clips=0,
     )
     c.sample.prompts = (

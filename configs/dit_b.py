@@ -113,6 +113,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "remat": "dots",  # 6 GiB in all with these rows; "none" takes 16
       "scan": True,
       "dtype": "float32",
+      "matmul": "dtype",  # or "bfloat16": operands; sums stay float32
       "text": {"width": 256, "depth": 2, "heads": 4},
     },
     "patch": (1, 1, 1),

@@ -61,6 +61,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "keep": 2,
       "seed": 0,
     }
+    c.dit.evaluators.drift = {
+      "name": "drift",
+      "clips": 32,  # of which those are taken that may go on for ever
+      "at": (0.0, 10.0),  # seconds
+      "rollout": {"context": "frames", "anchor": False},
+      "keep": 2,
+      "context_noise": 0.0,
+      "seed": 0,
+    }
     c.sample.prompts = (
       "a large red ball moves left on a white background",
       "a small blue star spins clockwise on a black background",

@@ -12,10 +12,11 @@ name and number of every point is checked before the first one trains.
 
 What points have in common is made once: points of the same data and autoencoder
 share these and the latents, and points that differ in sampling and judging
-alone share the transformer. All of it lies under --workdir, where a sweep that
-was interrupted goes on. `--print` prints one command for each thing to make,
-in an order that respects what they share, instead of running them; the sweep
-itself then collects what they found.
+alone share the transformer; one that `dit.checkpoint` names is judged as it
+is. All of it lies under --workdir, where a sweep that was interrupted goes on.
+`--print` prints one command for each thing to make, in an order that respects
+what they share, instead of running them; the sweep itself then collects what
+they found.
 
 results/NAME.csv has a line for each point and seed, with the minutes and the
 model FLOPs (in 1e15) that its transformer was trained for, and says what made
@@ -25,6 +26,7 @@ it; results/NAME.png shows the first metric.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import pathlib
@@ -38,7 +40,7 @@ from ml_collections import ConfigDict
 from experiments import record
 from sora_jax import check, modes
 from sora_jax.run import Run
-from sora_jax.training import checkpoint
+from sora_jax.training import checkpoint, exported
 from sora_jax.utils import files, logs, sections
 
 HERE = pathlib.Path(__file__).parent
@@ -136,6 +138,17 @@ class Point:
     return self.root / f"model-{sections.digest(ConfigDict(told))}"
 
   @property
+  def dit(self) -> pathlib.Path:
+    """Where its transformer is or will be."""
+    return pathlib.Path(self.given or self.model / "dit")
+
+  @property
+  def given(self) -> str:
+    """The transformer that its config names, to be judged as it is; or ""."""
+    learns = self.config.dit.objective.name != "denoise"
+    return "" if learns else self.config.dit.checkpoint
+
+  @property
   def folder(self) -> pathlib.Path:
     """Where it is judged."""
     return self.root / f"{self.name}-{self.seed}".replace(" ", "-")
@@ -152,10 +165,10 @@ class Point:
     given = self.config.autoencoder.checkpoint
     return pathlib.Path(given) if given else self.codec / "autoencoder"
 
-  def given(self) -> dict[str, pathlib.Path]:
+  def begins(self) -> dict[str, pathlib.Path]:
     """What its transformer's training begins with."""
     given = {"autoencoder": self.autoencoder()}
-    return given | ({"dit": self.teacher.model / "dit"} if self.teacher else {})
+    return given | ({"dit": self.teacher.dit} if self.teacher else {})
 
   def encode(self) -> None:
     """Trains its autoencoder, unless it is given, and encodes its data."""
@@ -169,7 +182,9 @@ class Point:
 
   def train(self) -> None:
     """Trains its transformer, to the end or on from where that stopped."""
-    dit = self.model / "dit"
+    if self.given:
+      return
+    dit = self.dit
     # Others may be looking at it: only who trains opens it to write.
     if checkpoint.exists(dit) and checkpoint.load_meta(dit)["finished"]:
       return
@@ -180,13 +195,16 @@ class Point:
     if not link.exists():
       link.parent.mkdir(parents=True, exist_ok=True)
       link.symlink_to((self.codec / "latents").resolve())
-    run = self.run(self.model, **self.given())
+    run = self.run(self.model, **self.begins())
     run.train_dit()
     run.writer.close()
 
   def told(self) -> str:
     """A digest of all that its figures depend on."""
     made_of = {**self.config.to_dict(), "model": self.model.name}
+    if self.given and exported.there(self.given):
+      weights = pathlib.Path(self.given, exported.NAME).read_bytes()
+      made_of["weights"] = hashlib.sha256(weights).hexdigest()
     return sections.digest(ConfigDict(made_of))
 
   def judge(self) -> dict[str, float]:
@@ -198,7 +216,7 @@ class Point:
       if found["config"] == told:
         return found["metrics"]
     self.train()
-    dit = self.model / "dit"
+    dit = self.dit
     run = self.run(self.folder, autoencoder=self.autoencoder(), dit=dit)
     run.remember()
     found = modes.judged(run, "dit")
@@ -290,6 +308,8 @@ def commands(
   for step, kind, some in kinds:
     made = {}
     for point in some:
+      if step != "judge" and point.given:
+        continue
       made.setdefault(getattr(point, kind), point)
     if made:
       yield f"# {step}: {len(made)} at once, after those above"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from absl import app
 
-from experiments import oracle, quickstart, record
+from experiments import drift, oracle, physics, quickstart, record, tasks
 from sora_jax.utils import files, logs
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
@@ -124,6 +124,62 @@ def autoencoders() -> Lines:
   yield from _table(head, rows)
 
 
+def demo_read() -> Lines:
+  """What the oracle reads of the demo's videos, beside the ceiling."""
+  _, rows = record.load("demo")
+  names = ("all", "count", "colour", "shape", "motion", "background")
+
+  def cell(row: Row, name: str) -> str:
+    made, most, other = (
+      float(row[f"captions/{who}/{name}"])
+      for who in ("generated", "autoencoder", "shuffled")
+    )
+    return f"{made:.2f} / {most:.2f} / {other:.2f}"
+
+  def frechet(row: Row) -> str:
+    made, floor = (f"frechet/{who}/distance" for who in ("generated", "floor"))
+    return f"{float(row[made]):.2f} / {float(row[floor]):.2f}"
+
+  head = ["generated / ceiling / shuffled captions", *names]
+  yield from _table(
+    [*head, "Fréchet distance / floor"],
+    [
+      [row["point"], *(cell(row, name) for name in names), frechet(row)]
+      for row in rows
+    ],
+  )
+
+
+def demo_tasks() -> Lines:
+  """Every task's PSNR on the set `composition`."""
+  _, rows = record.load("tasks")
+  (row,) = (row for row in rows if row["point"] == "composition")
+  columns = ("other caption", "filled", "autoencoder")
+
+  def number(key: str, digits: int) -> str:
+    return f"{float(row[key]):.{digits}f}" if key in row else ""
+
+  lines = []
+  for task in tasks.TASKS:
+    cells = [number(f"tasks/{task}/{c}", 1) for c in ("generated", *columns)]
+    if task != "loop":
+      low, high = (number(f"tasks/{task}/{end}", 1) for end in record.ENDS)
+      cells[0] += f" ({low}-{high})"
+    lines.append([f"`{task}`", *cells, number(f"tasks/{task}/jump", 2)])
+  head = ["task", "generated, dB", "other caption", "dumb answer", "ceiling"]
+  yield from _table([*head, "jump"], lines)
+
+
+LOST = {
+  f"{name}, {at:g} s": f"drift/{at:g} s/{name}"
+  for name in ("identity", "background", "contrast", "sharpness")
+  for at in (drift.AT[0], drift.AT[-1])
+}
+ERRORS = {
+  f"{law}: {who}": f"laws/{who}/{law}"
+  for law in physics.LAWS
+  for who in ("generated", "autoencoder", "other caption", "straight on")
+}
 READ = {
   "all right": "captions/generated/all",
   "colour": "captions/generated/colour",
@@ -138,6 +194,10 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "autoencoder": autoencoders,
   "guidance": lambda: of_sweep("guidance", READ),
   "few_steps": lambda: of_sweep("few_steps", READ),
+  "demo": demo_read,
+  "tasks": demo_tasks,
+  "drift": lambda: of_sweep("drift", LOST),
+  "physics": lambda: of_sweep("physics", ERRORS),
 }
 
 

@@ -183,13 +183,26 @@ def evaluators(config: ConfigDict) -> None:
     _judged_tasks(config, section, where)
     _enough(config, section, where)
     laws = section.name == "laws"
-    if laws or ("oracle" in section and section.oracle == "world"):
+    judges = laws or section.name == "drift"
+    if judges or ("oracle" in section and section.oracle == "world"):
       _exact(config, where)
+    if "rollout" in section:
+      _rolls(config, section, where)
     if laws and sets.SETS[config.data.set].shots[0] > 1:
       raise ValueError(
         f"{where} judges clips of one shot, and those of data.set="
         f"{config.data.set!r} have more: remove the evaluator"
       )
+
+
+def _rolls(config: ConfigDict, section: ConfigDict, where: str) -> None:
+  """Whether a block of a long video leaves something to make."""
+  known, there = section.keep + section.rollout.anchor, _latent_frames(config)
+  if known >= there:
+    raise ValueError(
+      f"{where}.keep={section.keep} latent frames and the anchor fill a block "
+      f"of data.frames={config.data.frames}, which has {there}: lower it"
+    )
 
 
 def _enough(config: ConfigDict, section: ConfigDict, where: str) -> None:
@@ -257,7 +270,7 @@ def _latent_frames(config: ConfigDict) -> int:
 
 
 # What may differ between training and sampling: how it is computed.
-_FREE = ("remat", "dtype", "lowering")
+_FREE = ("remat", "dtype", "matmul", "lowering")
 
 
 def same_model(

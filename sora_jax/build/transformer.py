@@ -40,9 +40,15 @@ def diffusion(
   dit = config.dit
   section = plain(dit.model)
   text = section.pop("text") | {"vocab_size": config.text.vocab_size}
-  shared = {k: section[k] for k in ("attention", "rope_base", "dtype")}
+  # Before there was a choice, it was that of the activations.
+  section.setdefault("matmul", "dtype")
+  names = ("attention", "rope_base", "dtype", "matmul")
+  shared = {k: section[k] for k in names}
   partial(TextEncoder, text, "dit.model.text", **shared)
   dtype = key(DTYPES, section.pop("dtype"), "dit.model.dtype")
+  matmul = key(
+    {"dtype": None, **DTYPES}, section.pop("matmul"), "dit.model.matmul"
+  )
   key(ATTENTION, section["attention"], "dit.model.attention")
   key(REMAT, section["remat"], "dit.model.remat")
   ways = dict.fromkeys(MODULATION)
@@ -57,6 +63,7 @@ def diffusion(
     patch_size=int(np.prod(dit.patch)) * channels,
     text=text,
     dtype=dtype,
+    matmul=matmul,
   )
   key(SCHEDULES, dit.process.schedule, "dit.process.schedule")
   key(TARGETS, dit.process.target, "dit.process.target")

@@ -2,6 +2,7 @@
 
 from sora_jax.evaluators.captions import Captions
 from sora_jax.evaluators.continuation import Continuation
+from sora_jax.evaluators.drift import Drift
 from sora_jax.evaluators.fixed_times import FixedTimes
 from sora_jax.evaluators.frechet import Frechet
 from sora_jax.evaluators.grid import Grid
@@ -13,6 +14,7 @@ from sora_jax.evaluators.tasks import Tasks
 EVALUATORS = {
   "captions": Captions,
   "continuation": Continuation,
+  "drift": Drift,
   "fixed_times": FixedTimes,
   "frechet": Frechet,
   "grid": Grid,

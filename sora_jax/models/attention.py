@@ -10,6 +10,7 @@ one clip or few; "blocks" is for rows of many.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -39,12 +40,13 @@ def full(q, k, v, segments, positions):
   times as fast, forwards, as the softmax of einsums over [R, L, N, K].
   """
   q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
-  score = jnp.einsum("rnik,rnjk->rnij", q, k).astype(jnp.float32)
+  dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  score = dot("rnik,rnjk->rnij", q, k)
   score = jnp.where(_allowed(segments, positions), score, NEGATIVE)
   top = jax.lax.stop_gradient(score.max(axis=-1, keepdims=True))
   weight = jnp.exp(score - top)
   total = weight.sum(axis=-1)[..., None]
-  out = jnp.einsum("rnij,rnjk->rnik", weight.astype(v.dtype), v) / total
+  out = dot("rnij,rnjk->rnik", weight.astype(v.dtype), v) / total
   return out.astype(v.dtype).swapaxes(1, 2)
 
 

@@ -24,7 +24,10 @@ from sora_jax.utils import axes
 REMAT: dict[str, Callable | None] = {
   "none": None,
   "full": jax.checkpoint_policies.nothing_saveable,
-  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "dots": jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(layers.OPERAND),
+  ),
 }
 
 
@@ -42,6 +45,7 @@ class Block(nn.Module):
   attention: str
   modulation: str
   dtype: Any
+  matmul: Any
 
   @nn.compact
   def __call__(self, x, by_level, level, place):
@@ -57,12 +61,13 @@ class Block(nn.Module):
       modulation, 6, axis=-1
     )
     attend = layers.Attention(
-      self.heads, self.attention, self.dtype, name="attention"
+      self.heads, self.attention, self.dtype, self.matmul, name="attention"
     )
     h = layers.layer_norm(x) * (1 + scale1) + shift1
     x = x + gate1 * attend(h, place)
     h = layers.layer_norm(x) * (1 + scale2) + shift2
-    return x + gate2 * layers.Mlp(self.mlp, self.dtype, name="mlp")(h), None
+    perceptron = layers.Mlp(self.mlp, self.dtype, self.matmul, name="mlp")
+    return x + gate2 * perceptron(h), None
 
   def _modulate(self, by_level, width):
     if self.modulation == "block":
@@ -102,7 +107,9 @@ class DiT(nn.Module):
     remat: key of REMAT.
     scan: compile one block and scan it over depth, instead of unrolling.
     text: keyword arguments of TextEncoder other than the shared ones.
-    dtype: of the computation; parameters are float32.
+    dtype: of the activations; parameters are float32.
+    matmul: that the operands of the blocks' matmuls are rounded to, which sum
+      in float32; None for `dtype`.
   """
 
   patch_size: int
@@ -117,6 +124,7 @@ class DiT(nn.Module):
   scan: bool
   text: Any
   dtype: Any
+  matmul: Any = None
 
   @nn.compact
   def __call__(self, packed: Packed) -> Array:
@@ -137,6 +145,7 @@ class DiT(nn.Module):
       attention=self.attention,
       rope_base=self.rope_base,
       dtype=self.dtype,
+      matmul=self.matmul,
       name="text",
       **self.text,
     )(text.tokens, text.positions, text.segments)
@@ -186,6 +195,7 @@ class DiT(nn.Module):
       attention=self.attention,
       modulation=self.modulation,
       dtype=self.dtype,
+      matmul=self.matmul,
     )
     rest = (by_level, level, place)
     if self.scan:

@@ -1,11 +1,14 @@
 """Building blocks of the transformers, with logical axis names on weights.
 
-Weights and matmul inputs are cast to `dtype`; parameters stay float32, and
-norms, softmax and time embeddings are computed in float32.
+Activations have the dtype `dtype`; parameters stay float32, and norms, softmax
+and time embeddings are computed in float32. The operands of matmuls are rounded
+to `matmul`, and their sums are float32: where a device multiplies bfloat16
+faster, and does all else best in float32 (CPUs with AMX), the two differ.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax import ad_checkpoint
 
 from sora_jax.models import rope
 from sora_jax.models.attention import ATTENTION
@@ -22,6 +26,36 @@ from sora_jax.utils import axes
 
 xavier = nn.initializers.xavier_uniform()
 zeros = nn.initializers.zeros_init()
+
+OPERAND = "operand"  # checkpoint_name of what `matmul` keeps of x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def matmul(x: Array, w: Array, dtype: Any) -> Array:
+  """x [..., D] @ w [D, F], operands rounded to `dtype`, sums float32.
+
+  So are both gradients, which JAX alone would multiply in mixed formats.
+  """
+  return _matmul(x, w, dtype)[0]
+
+
+def _matmul(x, w, dtype):
+  # Named, for remat to keep it: half of x, and at hand to be transposed.
+  x = ad_checkpoint.checkpoint_name(x.astype(dtype), OPERAND)
+  w = w.astype(dtype)
+  return jnp.matmul(x, w, preferred_element_type=jnp.float32), (x, w)
+
+
+def _matmul_gradients(dtype, saved, d):
+  x, w = saved
+  d = d.astype(dtype)
+  dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  # Of three axes: of two, XLA multiplies at a fifth of the pace on CPUs.
+  d_w = dot("...nd,...nf->df", *(a.reshape(-1, *a.shape[-2:]) for a in (x, d)))
+  return dot("...f,df->...d", d, w), d_w
+
+
+matmul.defvjp(_matmul, _matmul_gradients)
 
 
 class Dense(nn.Module):
@@ -33,13 +67,15 @@ class Dense(nn.Module):
     features: size of the last axis of the result.
     axes: logical names of the weight's two axes.
     init: initialiser of the weight; the bias starts at 0.
-    dtype: of the computation.
+    dtype: of the result.
+    matmul: that operands are rounded to; None for `dtype`.
   """
 
   features: int
   axes: tuple[str | None, str | None]
   init: Callable = xavier
   dtype: Any = jnp.float32
+  matmul: Any = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -56,9 +92,12 @@ class Dense(nn.Module):
     kernel = axes.gathered(kernel.astype(self.dtype), self.axes)
     bias = axes.gathered(bias.astype(self.dtype), self.axes[1:])
     x = x.astype(self.dtype)
+    dot = jnp.matmul
+    if self.matmul not in (None, self.dtype):
+      dot = functools.partial(matmul, dtype=self.matmul)
     if axes.spread("length"):  # flat, it would have to be gathered
-      return x @ kernel + bias
-    out = x.reshape(-1, x.shape[-1]) @ kernel + bias
+      return dot(x, kernel) + bias
+    out = dot(x.reshape(-1, x.shape[-1]), kernel) + bias
     return out.reshape(*x.shape[:-1], self.features)
 
 
@@ -152,11 +191,13 @@ class Attention(nn.Module):
   heads: int
   kind: str
   dtype: Any
+  matmul: Any = None
 
   @nn.compact
   def __call__(self, x: Array, place: Place) -> Array:
     width = x.shape[-1]
-    qkv = Dense(3 * width, ("embed", "heads"), dtype=self.dtype, name="qkv")(x)
+    dense = functools.partial(Dense, dtype=self.dtype, matmul=self.matmul)
+    qkv = dense(3 * width, ("embed", "heads"), name="qkv")(x)
     # Head by head, so that heads can be cut over devices.
     qkv = qkv.reshape(*x.shape[:2], self.heads, 3, width // self.heads)
     # One exchange: some tokens of all heads for all tokens of some heads.
@@ -165,6 +206,8 @@ class Attention(nn.Module):
     q, k, v = (qkv[:, :, :, i] for i in range(3))  # [R, L, N, K] each
     q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
     q, k = rope.rotate(q, place.rotation), rope.rotate(k, place.rotation)
+    if self.matmul is not None:
+      q, k, v = (x.astype(self.matmul) for x in (q, k, v))
     whole, row = ("rows", None, "attend", None), ("rows", None)
     attend = axes.locally(
       ATTENTION[self.kind], (whole, whole, whole, row, (*row, None)), whole
@@ -172,7 +215,7 @@ class Attention(nn.Module):
     out = attend(q, k, v, place.segments, place.positions)
     out = axes.constrain(out, "rows", "length", "heads", None)
     out = out.reshape(x.shape)
-    return Dense(width, ("heads", "embed"), dtype=self.dtype, name="out")(out)
+    return dense(width, ("heads", "embed"), name="out")(out)
 
 
 class Mlp(nn.Module):
@@ -180,14 +223,15 @@ class Mlp(nn.Module):
 
   hidden: int
   dtype: Any
+  matmul: Any = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    h = Dense(self.hidden, ("embed", "mlp"), dtype=self.dtype, name="up")(x)
+    dense = functools.partial(Dense, dtype=self.dtype, matmul=self.matmul)
+    h = dense(self.hidden, ("embed", "mlp"), name="up")(x)
     h = axes.constrain(h, "rows", "length", "mlp")
     h = jax.nn.gelu(h, approximate=True)
-    down = Dense(x.shape[-1], ("mlp", "embed"), dtype=self.dtype, name="down")
-    return down(h)
+    return dense(x.shape[-1], ("mlp", "embed"), name="down")(h)
 
 
 def time_features(time: Array, size: int) -> Array:

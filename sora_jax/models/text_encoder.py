@@ -19,15 +19,16 @@ class TextBlock(nn.Module):
   mlp: int
   attention: str
   dtype: Any
+  matmul: Any = None
 
   @nn.compact
   def __call__(self, x: Array, place: layers.Place) -> Array:
     x = axes.constrain(x, "rows", "length", None)
     attend = layers.Attention(
-      self.heads, self.attention, self.dtype, name="attention"
+      self.heads, self.attention, self.dtype, self.matmul, name="attention"
     )
     x = x + attend(layers.RMSNorm("embed")(x), place)
-    perceptron = layers.Mlp(self.mlp, self.dtype, name="mlp")
+    perceptron = layers.Mlp(self.mlp, self.dtype, self.matmul, name="mlp")
     return x + perceptron(layers.RMSNorm("embed")(x))
 
 
@@ -41,7 +42,8 @@ class TextEncoder(nn.Module):
     heads: attention heads.
     attention: key of ATTENTION.
     rope_base: base of the rotary frequencies.
-    dtype: of the computation.
+    dtype: of the activations.
+    matmul: that the operands of matmuls are rounded to; None for `dtype`.
   """
 
   vocab_size: int
@@ -51,6 +53,7 @@ class TextEncoder(nn.Module):
   attention: str
   rope_base: float
   dtype: Any
+  matmul: Any = None
 
   @nn.compact
   def __call__(self, ids: Array, positions: Array, segments: Array) -> Array:
@@ -74,6 +77,7 @@ class TextEncoder(nn.Module):
         4 * self.width,
         self.attention,
         self.dtype,
+        self.matmul,
         name=f"block_{i}",
       )(x, place)
     x = axes.constrain(x, "rows", None, None)

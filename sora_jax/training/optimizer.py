@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -116,26 +117,80 @@ def _matrix(path, x) -> contrib.MuonDimensionNumbers | None:
   return contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
 
 
+# Of the quintic that takes singular values from (0, 1] to about 1 in five
+# steps; they need not be more alike than 0.7 to 1.2 (Jordan et al. 2024).
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalised(x: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+  """Matrices [..., M, N] with singular values near 1, by Newton-Schulz.
+
+  optax has it in one number format only, and it is a third of a step of a small
+  model: here operands are rounded to `dtype` and sums are float32.
+  """
+  dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  tall = x.shape[-2] > x.shape[-1]
+  if tall:
+    x = x.mT
+  x = x / (jnp.linalg.norm(x, axis=(-2, -1), keepdims=True) + 1e-8)
+  a, b, c = _QUINTIC
+
+  def step(_, x):
+    low = x.astype(dtype)
+    square = dot("...mk,...nk->...mn", low, low)
+    half = square.astype(dtype)
+    both = b * square + c * dot("...mk,...kn->...mn", half, half)
+    return a * x + dot("...mk,...kn->...mn", both.astype(dtype), low)
+
+  x = jax.lax.fori_loop(0, 5, step, x)
+  return x.mT if tall else x
+
+
+def _steepest(path, x, dtype: Any) -> jax.Array:
+  """A direction of `matrices` orthogonalised, of RMS about 0.2 as AdamW's.
+
+  So one learning rate serves both (Liu et al. 2025).
+  """
+  numbers = _matrix(path, x)
+  if numbers is None:
+    return x
+  matrix = x if x.ndim < 4 else x.reshape(-1, x.shape[-1])
+  scale = 0.2 * max(matrix.shape[-2:]) ** 0.5
+  return scale * orthogonalised(matrix, dtype).reshape(x.shape)
+
+
 def muon(
-  schedule, *, b1: float, b2: float, weight_decay: float, narrower: float = 1.0
+  schedule,
+  *,
+  b1: float,
+  b2: float,
+  weight_decay: float,
+  matmul: str = "float32",
+  narrower: float = 1.0,
 ):
   """Muon for hidden `matrices`, NAdamW for the rest (Jordan et al. 2024).
 
   `narrower` as in `make`: of an orthogonal update whose entries keep their
-  size the largest singular value grows with the root of the width.
+  size the largest singular value grows with the root of the width. `matmul` is
+  the format in which `orthogonalised` multiplies, float32 or bfloat16.
   """
-  directions = contrib.muon(
+  if matmul not in MATMULS:
+    raise ValueError(f"optimizer.matmul={matmul!r}; valid: {list(MATMULS)}")
+  momentum = contrib.muon(
     -1.0,  # optax multiplies by minus the learning rate; ours comes last
+    ns_steps=0,  # `_steepest` does it
     beta=b1,
     adam_b1=0.9,
     adam_b2=b2,
     muon_weight_dimension_numbers=matrices,
-    # Update RMS of about 0.2, as AdamW's, so one learning rate serves both.
-    consistent_rms=0.2,
   )
+  steepest = functools.partial(_steepest, dtype=MATMULS[matmul])
   # Here, because optax decays either no kernel of Adam's share or all of it.
   rule = optax.chain(
-    directions,
+    momentum,
+    optax.stateless(
+      lambda updates, _: jax.tree_util.tree_map_with_path(steepest, updates)
+    ),
     optax.add_decayed_weights(weight_decay, _matrices),
     optax.scale_by_learning_rate(schedule),
   )
@@ -144,6 +199,7 @@ def muon(
   )
 
 
+MATMULS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 OPTIMIZERS = {"adamw": adamw, "muon": muon}
 
 

@@ -66,10 +66,10 @@ def options_of(name):
   raise AssertionError(f"neither dit_b nor world shows a use of {name!r}")
 
 
-def of_the_world(made):
-  """The context with clips of the world, of the same size."""
+def of_the_world(made, name="motion"):
+  """The context with clips of a set of the world, of the same size."""
   shape = made.first(1)[0].video.shape
-  source = World("motion", 1, *shape[:3], fps=2.0, seed=0, test_count=8)
+  source = World(name, 1, *shape[:3], fps=2.0, seed=0, test_count=8)
   return dataclasses.replace(made, clips=list(source.clips("test")))
 
 
@@ -80,8 +80,8 @@ def test_every_evaluator_yields_finite_numbers(name, model, contexts):
     # Of eight, some of which move; one evaluator takes twice as many.
     options["clips"] = 4 if name == "frechet" else 6
   made = contexts[stage]
-  if name == "laws":
-    made = of_the_world(made)
+  if name in ("laws", "drift"):
+    made = of_the_world(made, "motion" if name == "laws" else "simple")
   evaluator = EVALUATORS[name](context=made, **options)
   state = model.autoencoder if stage == "autoencoder" else model.state
   found = list(evaluator.run(state))

@@ -308,6 +308,21 @@ def test_bfloat16_stays_close():
   assert {x.dtype for x in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
 
 
+def test_bfloat16_matmuls_keep_float32_activations():
+  rows, _, _ = together(examples())
+  real = rows.streams["video"].segments > 0
+  exact = applied()(params(), rows)[real]
+  scale = np.sqrt(np.mean(exact**2))
+
+  def error(**dtypes):
+    found = applied(**dtypes)(params(), rows)[real]
+    return np.sqrt(np.mean((found - exact) ** 2)) / scale
+
+  rounded = error(matmul=jnp.bfloat16)
+  assert 0 < rounded < error(dtype=jnp.bfloat16) < 0.05
+  assert error(matmul=jnp.float32) == 0
+
+
 def test_output_at_init_is_zero():
   rows, _, _ = together(examples())
   out, _ = jax.jit(model().init_with_output)(jax.random.key(0), rows)

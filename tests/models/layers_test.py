@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sora_jax.models import layers
 
@@ -42,3 +43,27 @@ def test_gather_has_the_gradient_of_a_gather():
   assert layers.gather(values, level)[1, 2].tolist() == (
     values[1, level[1, 2]].tolist()
   )
+
+
+@pytest.mark.parametrize("shape", [(40,), (4, 10), (2, 2, 10)])
+def test_matmul_and_gradients_round_operands_and_sum_in_float32(shape):
+  rng = np.random.default_rng(0)
+  x, w, d = (
+    rng.normal(size=s).astype(np.float32)
+    for s in ((*shape, 300), (300, 7), (*shape, 7))
+  )
+  out, back = jax.vjp(lambda x, w: layers.matmul(x, w, jnp.bfloat16), x, w)
+  d_x, d_w = back(d)
+
+  def rounded(a):  # float64, with bfloat16's values
+    return np.asarray(jnp.asarray(a).astype(jnp.bfloat16)).astype(np.float64)
+
+  x, w, d = (rounded(a) for a in (x, w, d))
+  flat = lambda a: a.reshape(-1, a.shape[-1])  # noqa: E731
+  for found, true in (
+    (out, x @ w),
+    (d_x, d @ w.T),
+    (d_w, flat(x).T @ flat(d)),
+  ):
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, true, atol=1e-4)

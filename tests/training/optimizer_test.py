@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from optax.contrib._muon import orthogonalize_via_newton_schulz
 
 from sora_jax import build
 from sora_jax.run import Run
@@ -187,6 +188,31 @@ def test_muon_orthogonalises_matrices_and_leaves_the_rest_to_adam():
       jax.tree.leaves(muon[name]), jax.tree.leaves(adam[name])
     ):
       np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 40), (40, 5), (3, 8, 20), (3, 20, 8)])
+def test_orthogonalised_is_what_optax_makes_of_each_matrix(shape):
+  x = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+  coefficients = jnp.array([3.4445, -4.7750, 2.0315])
+  matrices = x.reshape(-1, *shape[-2:])
+  expected = [
+    orthogonalize_via_newton_schulz(jnp.asarray(matrix), coefficients)
+    for matrix in matrices
+  ]
+  found = np.asarray(optimizer.orthogonalised(x))
+  np.testing.assert_allclose(
+    found.reshape(matrices.shape), np.stack(expected), atol=1e-5
+  )
+  low = np.asarray(optimizer.orthogonalised(x, jnp.bfloat16))
+  assert low.dtype == np.float32
+  values = np.linalg.svd(low, compute_uv=False)
+  assert values.min() > 0.5 and values.max() < 1.3
+  assert 0 < np.abs(low - found).max() < 0.05
+
+
+def test_muon_names_the_formats_that_it_knows():
+  with pytest.raises(ValueError, match=r"matmul='float8'.*bfloat16"):
+    make("muon", matmul="float8")
 
 
 def test_gradients_are_clipped_by_their_common_norm():

@@ -1,0 +1,100 @@
+"""What does each way of computing gain in a training step of the demo?
+
+  python -m experiments.bench.switches
+
+Training steps of configs/demo.py on one packed batch of random latents, in
+turns, with one switch changed at a time. `gain` is how many times as long a
+step takes without what the config chose: the median over rounds, side by side.
+All of these compute the same function, up to the rounding of operands.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import statistics
+import tempfile
+import time
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from configs import demo
+from experiments import sweep
+from experiments.bench import trainer
+from sora_jax import build
+from sora_jax.data import latents as cache
+from sora_jax.data import tokenizer
+from sora_jax.data.latents import Item
+from sora_jax.sharding import mesh
+from sora_jax.training import loop
+from sora_jax.utils import logs
+
+CLIPS = 128
+CAPTION = "a large red ball bounces under gravity on a white background"
+BASE = "as configured"
+SWITCHES: dict[str, dict[str, object]] = {
+  BASE: {},
+  "operands of the model in float32": {"dit.model.matmul": "dtype"},
+  "operands of Muon in float32": {"dit.optimizer.matmul": "float32"},
+  "both in float32": {
+    "dit.model.matmul": "dtype",
+    "dit.optimizer.matmul": "float32",
+  },
+  "nothing recomputed": {"dit.model.remat": "none"},
+  "all recomputed": {"dit.model.remat": "full"},
+  "attention by blocks": {"dit.model.attention": "blocks"},
+  "blocks unrolled": {"dit.model.scan": False},
+}
+
+
+def batch_of(config, folder: pathlib.Path):
+  """A packed batch of random latents."""
+  rng = np.random.default_rng(0)
+  size = (5, 8, 8, config.autoencoder.model.channels)
+  items = (
+    Item(rng.standard_normal(size).astype(np.float16), CAPTION, str(i))
+    for i in range(CLIPS)
+  )
+  cache.write(folder, items, {})
+  words = build.words(config, tokenizer.train([CAPTION], 1024))
+  return next(
+    iter(build.packed(config, cache.Latents(folder), words, config.seed))
+  )
+
+
+def main(argv: list[str]) -> None:
+  """Measures and prints."""
+  del argv
+  base = demo.get_config()
+  with tempfile.TemporaryDirectory() as folder:
+    batch = batch_of(base, pathlib.Path(folder) / "latents")
+  batch = loop.put(batch, mesh.rows(mesh.make({"data": -1})))
+  runs = {}
+  for name, changes in SWITCHES.items():
+    made = trainer.make(sweep.changed(base, name, changes), batch)
+    runs[name] = (made.compiled(), made.fresh())
+  times: dict[str, list[float]] = {name: [] for name in SWITCHES}
+  for turn in range(flags.FLAGS.rounds + 1):
+    for name, (update, state) in runs.items():
+      start = time.perf_counter()
+      for _ in range(flags.FLAGS.steps):
+        state, _ = update(state, batch)
+      jax.block_until_ready(state)
+      times[name].append((time.perf_counter() - start) / flags.FLAGS.steps)
+      runs[name] = (update, state)
+    shown = {name: round(t[-1], 3) for name, t in times.items()}
+    logs.say(f"round {turn}: {shown} s a step")
+  figures = {"device": jax.devices()[0].device_kind, "gain": {}}
+  for name, found in times.items():
+    # The first round compiles.
+    ratios = [a / b for a, b in zip(found[1:], times[BASE][1:], strict=True)]
+    figures["gain"][name] = round(statistics.median(ratios), 3)
+  logs.say(json.dumps(figures))
+
+
+if __name__ == "__main__":
+  flags.DEFINE_integer("rounds", 5, "turns of each, after the first")
+  flags.DEFINE_integer("steps", 3, "of a turn")
+  app.run(main)

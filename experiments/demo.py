@@ -1,0 +1,62 @@
+"""What has the demo learned of each set of the world, and out of it?
+
+  python -m experiments.sweep experiments/demo.py
+
+The transformer of experiments/results/demo makes videos of fresh captions of
+every set, and of captions that hold out what training never shows: combinations
+of attributes, sizes and speeds out of range, other wordings. What the oracle
+reads back stands beside the real clips, the real clips through the autoencoder,
+and the same videos against shuffled captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import demo
+
+READ = ("all", "count", "colour", "motion", "background")
+METRICS = (
+  "captions/generated/all",
+  "captions/generated low/all",
+  "captions/generated high/all",
+  *(
+    f"captions/{who}/{name}"
+    for who in ("generated", "autoencoder", "shuffled")
+    for name in (*READ, "shape")
+    if (who, name) != ("generated", "all")
+  ),
+  "frechet/generated/distance",
+  "frechet/floor/distance",
+)
+SETS = tuple(dict.fromkeys(name for name, *_ in demo.PARTS))
+HELD_OUT = ("test_combinations", "test_parameters", "test_paraphrases")
+
+
+def judged(name: str, *evaluators: str) -> ConfigDict:
+  """The demo on one set, judged by some of the evaluators alone."""
+  c = demo.get_config(name)
+  with c.unlocked():
+    c.stages = ("autoencoder", "dit")
+    for other in set(c.dit.evaluators) - set(evaluators):
+      del c.dit.evaluators[other]
+  return c.lock()
+
+
+def base() -> ConfigDict:
+  """Captions and Fréchet distance of the set `composition`."""
+  c = judged("composition", "captions", "frechet")
+  with c.unlocked():
+    c.dit.evaluators.captions.update(clips=128, empty=2)
+    c.dit.evaluators.frechet.clips = 64
+  return c.lock()
+
+
+def sweep() -> Iterator[tuple[str, dict[str, object]]]:
+  """Name and changes of every point."""
+  for name in SETS:
+    yield name, {"data.set": name}
+  for split in HELD_OUT:
+    yield f"composition {split}", {"evaluation.split": split}

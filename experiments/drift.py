@@ -1,0 +1,47 @@
+"""How fast does a long video decay, and which remedy helps?
+
+  python -m experiments.sweep experiments/drift.py
+
+The transformer of experiments/results/demo makes a minute of video, block after
+block of two seconds, of captions whose things stay where they are: handing on
+frames (encoded anew each time) or latents, with the first frame as an anchor,
+or with some noise on what is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from experiments import demo
+from sora_jax.evaluators.drift import MEASURES
+
+AT = (0.0, 10.0, 30.0, 58.0)  # seconds at which windows begin
+METRICS = (
+  "drift/58 s/identity",
+  *(
+    f"drift/{at:g} s/{m}"
+    for at in AT
+    for m in MEASURES
+    if (at, m) != (58.0, "identity")
+  ),
+  *(f"drift/slope per s/{m}" for m in MEASURES),
+)
+
+
+def base() -> ConfigDict:
+  """Frames are handed on, nothing else is done."""
+  c = demo.judged("simple", "drift")
+  with c.unlocked():
+    c.dit.evaluators.drift.update(clips=24, at=AT)
+  return c.lock()
+
+
+def sweep() -> Iterator[tuple[str, dict[str, object]]]:
+  """Name and changes of every point."""
+  rollout, noise = "dit.evaluators.drift.rollout", "dit.evaluators.drift"
+  yield "frames", {}
+  yield "latents", {f"{rollout}.context": "latents"}
+  yield "frames, anchor", {f"{rollout}.anchor": True}
+  yield "frames, noise 0.1", {f"{noise}.context_noise": 0.1}

@@ -1,0 +1,176 @@
+"""How a long video decays: what it shows, second after second."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from sora_jax.evaluators.context import (
+  Context,
+  prompted,
+  through,
+  trained,
+  truth,
+)
+from sora_jax.evaluators.oracle import physics, read, scores
+from sora_jax.sampling.rollout import Rollout
+from sora_jax.types import Clip, State
+
+STEADY = ("rest", "spin")  # motions that may go on for ever
+MEASURES = ("colour", "contrast", "sharpness", "identity", "background")
+
+
+@dataclasses.dataclass(frozen=True)
+class Drift:
+  """Long videos of captions of things that stay, window by window.
+
+  A window is as long as a real clip. Beside that clip, "colour" is the distance
+  of its mean colour (levels of 255), "contrast" and "sharpness" are ratios of
+  the standard deviation and of the mean step between neighbouring pixels (1 is
+  right), "identity" is 1 where the oracle counts the right things, of the right
+  colours and shapes, and "background" where it reads the right one.
+
+  Rows: a window at each time that is asked for; "slope per s", of a straight
+  line through all windows, with its 95 % bootstrap interval over clips; and two
+  that say what is possible: the real clips, and the real clips through the
+  autoencoder, once and as often as a video of that time has been handed on
+  through it ("re-encoded", of the context "frames").
+
+  Attributes:
+    context: with clips of the source "world" and a pipeline.
+    clips: how many captions to draw from; 0 for all.
+    at: seconds at which windows begin; the last decides how long videos are.
+    rollout: keyword arguments of `Rollout` but the pipeline.
+    keep: latent frames that a block is given of the one before.
+    context_noise: noise level at which they are seen.
+    seed: of the noise.
+  """
+
+  context: Context
+  clips: int
+  at: tuple[float, ...]
+  rollout: Mapping[str, Any]
+  keep: int
+  context_noise: float
+  seed: int
+
+  def __post_init__(self):
+    if not self.at or min(self.at) < 0:
+      raise ValueError(f"drift(at={self.at}): give times of at least 0 s")
+    Rollout(pipeline=None, **self.rollout)  # raises, before anything is made
+
+  def run(self, state: State) -> Iterator[tuple[str, float]]:
+    clips = [c for c in self.context.first(self.clips) if _steady(c)]
+    if not clips:
+      return
+    window, fps = len(clips[0].video), clips[0].fps
+    starts = [round(seconds * fps) // window for seconds in self.at]
+    found = self._long(state, clips, (max(starts) + 1) * window)
+    for seconds, i in zip(self.at, starts):
+      yield from _row(f"{seconds:g} s", found[:, i])
+    yield from _slopes(found, window / fps)
+    real = [clip.video for clip in clips]
+    yield from _row("real", _measured(real, clips))
+    shown = 0
+    for seconds, i in zip(self.at, starts):
+      if self.rollout["context"] != "frames" and i:
+        break
+      times = 1 + self._handed_on(i * window, window)
+      for _ in range(times - shown):
+        real = through(self.context, state, real)
+      shown = times
+      yield from _row(f"re-encoded {seconds:g} s", _measured(real, clips))
+
+  def _handed_on(self, frames: int, block: int) -> int:
+    """How often what is known at a frame has been encoded anew."""
+    ct = self.context.autoencoder.model.compression[0]
+    known = 1 + ct * (self.keep + bool(self.rollout["anchor"]) - 1)
+    return max(-(-(frames - block) // (block - known)), 0)
+
+  def _long(self, state: State, clips: list[Clip], frames: int) -> np.ndarray:
+    """Measures [clips, windows, measures]; no more than a window is kept."""
+    requests = [
+      dataclasses.replace(r, keep=self.keep, context_noise=self.context_noise)
+      for r in prompted(clips, [clip.text for clip in clips], self.seed)
+    ]
+    make = Rollout(pipeline=self.context.pipeline, **self.rollout)
+    parts = make(trained(state), state.frozen, requests, frames)
+    rows: list[list[np.ndarray]] = [[] for _ in clips]
+    for i, video in windows(parts, len(clips[0].video)):
+      rows[i].append(_measure(video, clips[i]))
+    return np.array(rows)
+
+
+def windows(
+  parts: Iterable[tuple[int, np.ndarray]], length: int
+) -> Iterator[tuple[int, np.ndarray]]:
+  """What comes of several videos in any pieces, in ones of `length` frames."""
+  left: dict[int, np.ndarray] = {}
+  for i, part in parts:
+    held = np.concatenate([left[i], part]) if i in left else part
+    whole = len(held) // length
+    for n in range(whole):
+      yield i, held[n * length : (n + 1) * length]
+    left[i] = held[whole * length :]
+
+
+def _steady(clip: Clip) -> bool:
+  """Whether nothing in it leaves or changes, so it may go on for ever."""
+  shots = truth(clip).shots
+  scene = shots[0].scene
+  still = scene.camera.kind == "still" and scene.motion in STEADY
+  return len(shots) == 1 and still and bool(scene.bodies)
+
+
+def _measured(videos: list[np.ndarray], clips: list[Clip]) -> np.ndarray:
+  """[clips, measures]."""
+  return np.array([_measure(v, c) for v, c in zip(videos, clips, strict=True)])
+
+
+def _measure(video: np.ndarray, clip: Clip) -> np.ndarray:
+  """MEASURES of a video as long as the clip."""
+  (mean, contrast, sharpness), true = _looks(video), _looks(clip.video)
+  told = scores.attributes(read.read(video, clip.fps), truth(clip))
+  same = all(told.get(name) == 1 for name in ("count", "colour", "shape"))
+  return np.array(
+    [
+      np.abs(mean - true[0]).mean(),
+      contrast / max(true[1], 1e-6),
+      sharpness / max(true[2], 1e-6),
+      same,
+      told["background"],
+    ],
+    np.float64,
+  )
+
+
+def _looks(video: np.ndarray) -> tuple[np.ndarray, float, float]:
+  """Mean colour [3], contrast and sharpness, of levels 0..255."""
+  x = video.astype(np.float32)
+  gray = x.mean(axis=-1)
+  steps = [np.abs(np.diff(gray, axis=axis)).mean() for axis in (1, 2)]
+  return x.mean(axis=(0, 1, 2)), float(gray.std()), float(np.mean(steps))
+
+
+def _row(name: str, found: np.ndarray) -> Iterator[tuple[str, float]]:
+  """Means over clips of [clips, measures]."""
+  for measure, values in zip(MEASURES, found.T, strict=True):
+    yield f"{name}/{measure}", float(values.mean())
+
+
+def _slopes(found: np.ndarray, seconds: float) -> Iterator[tuple[str, float]]:
+  """Of [clips, windows, measures], a window every so many seconds."""
+  clips, count, _ = found.shape
+  if count < 2:
+    return
+  times = np.arange(count) * seconds
+  times -= times.mean()
+  slopes = np.einsum("t,ctm->cm", times / (times**2).sum(), found)
+  for measure, values in zip(MEASURES, slopes.T, strict=True):
+    ends = ("", " low", " high")
+    for end, value in zip(ends, physics.interval(values)[:3]):
+      yield f"slope per s{end}/{measure}", value
+  yield "slope per s/clips", float(clips)
