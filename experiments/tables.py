@@ -170,6 +170,20 @@ def demo_tasks() -> Lines:
   yield from _table([*head, "jump"], lines)
 
 
+def caching() -> Lines:
+  """What reused predictions save, and how far videos move."""
+  _, rows = record.load("caching")
+  names = {
+    "time": "share of the time",
+    "psnr": "PSNR to every step's own, dB",
+    "psnr_worst": "the worst clip",
+  }
+  yield from _table(
+    ["`sample.cache`", *names.values()],
+    [[row["point"], *(f"{float(row[n]):.2f}" for n in names)] for row in rows],
+  )
+
+
 LOST = {
   f"{name}, {at:g} s": f"drift/{at:g} s/{name}"
   for name in ("identity", "background", "contrast", "sharpness")
@@ -196,6 +210,7 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "few_steps": lambda: of_sweep("few_steps", READ),
   "demo": demo_read,
   "tasks": demo_tasks,
+  "caching": caching,
   "drift": lambda: of_sweep("drift", LOST),
   "physics": lambda: of_sweep("physics", ERRORS),
 }

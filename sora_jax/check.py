@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from sora_jax.data import buckets
 from sora_jax.data.world import sets
+from sora_jax.models import i3d
 from sora_jax.models.attention import EXACT
 from sora_jax.models.autoencoder import latent_size
 from sora_jax.packing import patchify
@@ -206,13 +207,20 @@ def _rolls(config: ConfigDict, section: ConfigDict, where: str) -> None:
 
 
 def _enough(config: ConfigDict, section: ConfigDict, where: str) -> None:
-  """Whether there are two clips to read for each that is judged."""
+  """Whether clips are long enough, and two there for each that is judged."""
+  if section.name != "frechet":
+    return
   data = config.data
   sources = data.parts.values() if "parts" in data else [data]
-  known = all("test_count" in source for source in sources)
-  if section.name != "frechet" or config.evaluation.split == "train":
+  shortest = min(source.frames for source in sources)
+  if section.features == "i3d" and shortest < i3d.LEAST:
+    raise ValueError(
+      f"{where}.features='i3d' sees clips of {i3d.LEAST} frames or more, and "
+      f"data has some of {shortest}: leave them out, or take 'random'"
+    )
+  if config.evaluation.split == "train":
     return
-  if not known:
+  if not all("test_count" in source for source in sources):
     return  # until the files are read
   there = sum(source.test_count for source in sources)
   if there < 2 * section.clips:

@@ -86,6 +86,12 @@ def test_evaluators_that_the_data_cannot_feed():
   few = changed({"dit.evaluators.frechet.clips": 5})
   with pytest.raises(ValueError, match=r"frechet.clips=5 .* has 8: lower"):
     build.everything(few)
+  short = changed({"dit.evaluators.frechet.features": "i3d"})
+  with pytest.raises(ValueError, match=r"9 frames or more, .* some of 5"):
+    build.everything(short)
+  full = {"dit.evaluators.drift.keep": 2}
+  with pytest.raises(ValueError, match=r"drift.keep=2 .* has 2: lower"):
+    build.everything(changed(full, world))
   digits = changed({"dit.evaluators.captions.oracle": "world"})
   with pytest.raises(ValueError, match=r"captions .* data.name is 'digits'"):
     build.everything(digits)

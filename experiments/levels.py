@@ -1,0 +1,58 @@
+"""What does each task gain from noise levels of its own for every token?
+
+  python -m experiments.sweep experiments/levels.py
+
+The quickstart's transformer, trained with one level for the whole clip, with
+clean regions beside it (which is what tasks show the model), with a level for
+every latent frame, and with all of these as it is configured. Captions are
+judged by the oracle; tasks by the PSNR of what was not given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import quickstart
+
+TASKS = ("i2v", "last_frame", "inpaint", "outpaint")
+METRICS = (
+  "tasks/i2v/generated",
+  *(f"tasks/{task}/generated" for task in TASKS[1:]),
+  *(f"tasks/{task}/filled" for task in TASKS),
+  "captions/generated/all",
+  "captions/generated/colour",
+  "captions/generated/motion",
+  "captions/generated/background",
+)
+
+
+def base() -> ConfigDict:
+  """The quickstart, judged by captions and tasks."""
+  c = quickstart.get_config()
+  with c.unlocked():
+    c.stages = ("autoencoder", "dit")
+    for name in set(c.dit.evaluators) - {"captions"}:
+      del c.dit.evaluators[name]
+    c.dit.evaluators.captions.empty = 2
+    c.dit.evaluators.tasks = {
+      "name": "tasks",
+      "tasks": TASKS,
+      "clips": 64,
+      "keep": 1,
+      "seed": 0,
+    }
+  return c.lock()
+
+
+def sweep() -> Iterator[tuple[str, dict[str, object]]]:
+  """Name and changes of every point."""
+  regions = {"first_frame": 0.2, "last_frame": 0.1, "mask": 0.2}
+  for name, mixture in (
+    ("one level", {"clip": 1.0}),
+    ("clean regions", {"clip": 0.5, **regions}),
+    ("levels by frame", {"clip": 0.5, "frames": 0.5}),
+  ):
+    yield name, {"dit.mixture": mixture}
+  yield "as configured", {}
