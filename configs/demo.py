@@ -1,16 +1,16 @@
 """The demo: one model for the whole captioned physics world, at 64 pixels.
 
-  python -m sora_jax.main --config=configs/demo.py --workdir=runs/demo
+  python -m sora_jax.main --mode=sample --config=configs/demo.py
 
 Every set of the world in several lengths and aspect ratios, images among them,
-packed in common rows. The autoencoder is the one in experiments/results/demo,
-an hour and a half of two cores; --config.autoencoder.checkpoint='' trains
-another. The transformer takes hours, and resumes. Behind the colon stands a set
-of the world that the trained model is judged on, or `tiny`, or both with a
-comma:
+packed in common rows. Its weights are in experiments/results/demo, named from
+the repository's root, and it samples with them at once. `--mode=train` goes on
+from them, for hours, and resumes; --config.dit.checkpoint='' begins anew, and
+with --config.autoencoder.checkpoint='' so does the autoencoder. Behind the
+colon stands a set of the world that the model is judged on, or `tiny`, or both
+with a comma:
 
-  python -m sora_jax.main --config=configs/demo.py:composition \
-    --workdir=runs/demo --mode=eval
+  python -m sora_jax.main --mode=eval --config=configs/demo.py:composition
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     c.autoencoder.schedule.update(until="10000 steps", evaluate="never")
 
+    c.dit.checkpoint = "experiments/results/demo/dit"
     # A token is 16 x 16 pixels and four frames: 80 to a clip of two seconds.
     c.dit.patch = (1, 2, 2)
     c.dit.model.update(width=256, depth=8, heads=4, mlp=1024, matmul="bfloat16")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import record, sweep
+from experiments import caching, record, sweep
+from sora_jax.evaluators import metrics
 from sora_jax.run import Run
 
 STUDENT = {"name": "consistency", "steps": 4, "scale": 2.0}
@@ -118,6 +119,23 @@ def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
   assert len(judged) == 4
   with pytest.raises(ValueError, match=r"METRICS has \['nothing'"):
     sweep.row(found[0], ("nothing",), json.loads("{}"))
+
+  # A transformer that a config names is judged as it is.
+  given = {"dit.checkpoint": str(found[0].dit)}
+  given["autoencoder.checkpoint"] = str(found[0].autoencoder())
+  module = experiment(tiny, {"given": given})
+  (point,) = sweep.points(module, 1, tmp_path / "given")
+  told = point.judge()
+  assert len(trained) == 3 and not point.model.exists()
+  assert all(told[name] == rows[0][name] for name in module.METRICS)
+  heads = [line for line in sweep.commands("x", [point], []) if line[0] == "#"]
+  assert heads == ["# judge: 1 at once, after those above"]
+
+  run = Run.open(point.folder)
+  saved = caching.measured(run, clips=2, rounds=1)
+  assert [row["point"] for row in saved] == ["0", "0.05", "0.1", "0.2", "0.4"]
+  assert (saved[0]["time"], saved[0]["psnr"]) == (1, metrics.BEST_PSNR)
+  assert all(0 < row["psnr_worst"] <= row["psnr"] for row in saved)
 
 
 def test_commands_make_what_is_shared_before_who_shares_it(tiny, tmp_path):
