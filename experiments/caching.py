@@ -12,6 +12,7 @@ mean and the worst clip. Guidance reuses both of its branches together.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 import statistics
 import time
@@ -31,7 +32,8 @@ THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 0.4)
 def measured(run: Run, clips: int, rounds: int) -> list[dict[str, object]]:
   """A row for each threshold."""
   state = run.restored("dit")
-  chosen = run.context("dit", state.frozen).first(clips)
+  found = run.data.clips(run.config.evaluation.split)
+  chosen = list(itertools.islice((c for c in found if c is not None), clips))
   requests = prompted(chosen, [clip.text for clip in chosen], seed=0)
   pipelines = {
     cache: dataclasses.replace(run.pipeline(), cache=cache)

@@ -6,7 +6,7 @@ The transformer of experiments/results/demo makes videos of fresh captions of
 every set, and of captions that hold out what training never shows: combinations
 of attributes, sizes and speeds out of range, other wordings. What the oracle
 reads back stands beside the real clips, the real clips through the autoencoder,
-and the same videos against shuffled captions.
+the same videos against shuffled captions, and videos of no caption.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ READ = ("all", "count", "colour", "shape", "motion", "background")
 ROWS = ("generated", "generated low", "generated high")
 METRICS = tuple(
   f"captions/{who}/{name}"
-  for who in (*ROWS, "autoencoder", "shuffled", "p-value")
+  for who in (*ROWS, "real", "autoencoder", "shuffled", "empty", "p-value")
   for name in READ
 )
 SETS = tuple(dict.fromkeys(name for name, *_ in demo.PARTS))
@@ -42,7 +42,7 @@ def base() -> ConfigDict:
   """Captions of the set `composition`."""
   c = judged("composition", "captions")
   with c.unlocked():
-    c.dit.evaluators.captions.update(clips=96, empty=2)
+    c.dit.evaluators.captions.update(clips=96, empty=32)
   return c.lock()
 
 

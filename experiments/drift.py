@@ -17,16 +17,16 @@ from ml_collections import ConfigDict
 from experiments import demo
 from sora_jax.evaluators.drift import MEASURES
 
-AT = (0.0, 10.0, 30.0, 58.0)  # seconds at which windows begin
+AT = (0.0, 10.0, 30.0, 58.0)  # seconds
+ROWS = (
+  *(f"{at:g} s" for at in AT),
+  *(f"slope per s{end}" for end in ("", " low", " high")),
+  "real",
+  "re-encoded 0 s",
+)
 METRICS = (
-  "drift/58 s/identity",
-  *(
-    f"drift/{at:g} s/{m}"
-    for at in AT
-    for m in MEASURES
-    if (at, m) != (58.0, "identity")
-  ),
-  *(f"drift/slope per s/{m}" for m in MEASURES),
+  *(f"drift/{row}/{m}" for m in MEASURES for row in ROWS),
+  "drift/slope per s/clips",
 )
 
 

@@ -20,6 +20,7 @@ from experiments import demo
 
 WHO = (
   "generated",
+  "real",
   "autoencoder",
   "other caption",
   "straight on",
@@ -34,6 +35,7 @@ METRICS = (
   "laws/generated low/position",
   "laws/generated high/position",
   *(f"laws/{who}/{law}" for law in LAWS for who in WHO[1:]),
+  *(f"laws/generated clips/{law}" for law in LAWS),
 )
 
 

@@ -202,9 +202,8 @@ class Point:
   def told(self) -> str:
     """A digest of all that its figures depend on."""
     made_of = {**self.config.to_dict(), "model": self.model.name}
-    if self.given and exported.there(self.given):
-      weights = pathlib.Path(self.given, exported.NAME).read_bytes()
-      made_of["weights"] = hashlib.sha256(weights).hexdigest()
+    if self.given:
+      made_of["given"] = [_content(p) for p in (self.dit, self.autoencoder())]
     return sections.digest(ConfigDict(made_of))
 
   def judge(self) -> dict[str, float]:
@@ -230,6 +229,28 @@ class Point:
     text = json.dumps({"config": told, "metrics": found})
     files.write_text(path, text)
     return found
+
+
+def _content(folder: pathlib.Path) -> str:
+  """Tells one training's weights from another's."""
+  if exported.there(folder):
+    return hashlib.sha256((folder / exported.NAME).read_bytes()).hexdigest()
+  return json.dumps(checkpoint.load_meta(folder))
+
+
+def _judged_only(name: str, changes: Mapping[str, object], seeds: int) -> None:
+  """Raises ValueError where a transformer that is given would be trained."""
+  free = (*AFTERWARDS, "data", "dit.evaluators", "dit.checkpoint", "seed")
+  free += ("autoencoder.checkpoint",)
+  trains = [
+    k for k in changes if not f"{k}.".startswith(tuple(f"{f}." for f in free))
+  ]
+  if trains or seeds > 1:
+    raise ValueError(
+      f"point {name!r}: dit.checkpoint names a transformer that is judged as "
+      f"it is, and {trains or f'--seeds={seeds}'} would train it: set "
+      "dit.checkpoint='' in base()"
+    )
 
 
 def points(
@@ -262,6 +283,8 @@ def points(
       learns = config.dit.objective.name != "denoise" and name != teaches
       teacher = teachers[seed] if learns and teachers else None
       point = Point(name, seed, config, root, teacher)
+      if point.given:
+        _judged_only(name, changes, seeds)
       if name == teaches:
         teachers[seed] = point
       try:

@@ -186,14 +186,14 @@ def caching() -> Lines:
 
 
 LOST = {
-  f"{name}, {at:g} s": f"drift/{at:g} s/{name}"
+  f"{name}, {row}": f"drift/{row}/{name}"
   for name in ("identity", "background", "contrast", "sharpness")
-  for at in (drift.AT[0], drift.AT[-1])
+  for row in ("re-encoded 0 s", "0 s", f"{drift.AT[-1]:g} s")
 }
 ERRORS = {
   f"{law}: {who}": f"laws/{who}/{law}"
   for law in physics.LAWS
-  for who in ("generated", "autoencoder", "other caption", "straight on")
+  for who in physics.WHO
 }
 READ = {
   "all right": "captions/generated/all",

@@ -198,7 +198,8 @@ def evaluators(config: ConfigDict) -> None:
 
 def _rolls(config: ConfigDict, section: ConfigDict, where: str) -> None:
   """Whether a block of a long video leaves something to make."""
-  known, there = section.keep + section.rollout.anchor, _latent_frames(config)
+  anchor = section.rollout.get("anchor", False)
+  known, there = section.keep + anchor, _latent_frames(config)
   if known >= there:
     raise ValueError(
       f"{where}.keep={section.keep} latent frames and the anchor fill a block "
@@ -278,7 +279,7 @@ def _latent_frames(config: ConfigDict) -> int:
 
 
 # What may differ between training and sampling: how it is computed.
-_FREE = ("remat", "dtype", "matmul", "lowering")
+_FREE = ("remat", "dtype", "matmul", "lowering", "max_tokens")
 
 
 def same_model(

@@ -187,7 +187,7 @@ class Run:
         finish=finish,
         work=lambda: (
           self.model_flops(name, stage, batches[0], frozen),
-          estimate.peak(self.config[name].model.dtype),
+          estimate.peak(build.operands(self.config[name].model)),
         ),
         meta={"readers": self.readers(name), "seed": seed},
       ).run(state, **meta)

@@ -121,7 +121,7 @@ def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
     sweep.row(found[0], ("nothing",), json.loads("{}"))
 
   # A transformer that a config names is judged as it is.
-  given = {"dit.checkpoint": str(found[0].dit)}
+  given = {**POINTS["one"], "dit.checkpoint": str(found[0].dit)}
   given["autoencoder.checkpoint"] = str(found[0].autoencoder())
   module = experiment(tiny, {"given": given})
   (point,) = sweep.points(module, 1, tmp_path / "given")
@@ -131,7 +131,13 @@ def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
   heads = [line for line in sweep.commands("x", [point], []) if line[0] == "#"]
   assert heads == ["# judge: 1 at once, after those above"]
 
-  run = Run.open(point.folder)
+  wrong = experiment(tiny, {"w": {**given, "dit.optimizer.name": "muon"}})
+  with pytest.raises(ValueError, match=r"\['dit.optimizer.name'\] would train"):
+    list(sweep.points(wrong, 1, tmp_path / "given"))
+  with pytest.raises(ValueError, match="--seeds=2 would train"):
+    list(sweep.points(module, 2, tmp_path / "given"))
+
+  run = Run.open(found[0].model)
   saved = caching.measured(run, clips=2, rounds=1)
   assert [row["point"] for row in saved] == ["0", "0.05", "0.1", "0.2", "0.4"]
   assert (saved[0]["time"], saved[0]["psnr"]) == (1, metrics.BEST_PSNR)

@@ -24,13 +24,13 @@ from sora_jax.build.data import (
   source,
   words,
 )
-from sora_jax.build.dtypes import DTYPES
 from sora_jax.build.requests import continuations, request, requests
 from sora_jax.build.training import evaluators, optimizers, schedule
 from sora_jax.build.transformer import (
   diffusion,
   grid,
   guidance,
+  operands,
   pipeline,
   rollout,
   solver,
@@ -38,6 +38,7 @@ from sora_jax.build.transformer import (
 from sora_jax.data import transforms
 from sora_jax.sampling.folder import NAMES
 from sora_jax.sampling.tasks import TASKS
+from sora_jax.utils.dtypes import DTYPES
 from sora_jax.utils.sections import key
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
   "grid",
   "guidance",
   "lpips",
+  "operands",
   "optimizers",
   "packed",
   "packed_shapes",

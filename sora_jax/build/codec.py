@@ -7,7 +7,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sora_jax.build.dtypes import DTYPES
 from sora_jax.models import perceptual
 from sora_jax.models.autoencoder import BLOCKS, Autoencoder
 from sora_jax.models.causal_conv import LOWERINGS
@@ -15,6 +14,7 @@ from sora_jax.models.discriminator import Discriminator
 from sora_jax.objectives.autoencode import Adversary, Autoencode
 from sora_jax.objectives.penalties import TERMS
 from sora_jax.types import PyTree
+from sora_jax.utils.dtypes import DTYPES
 from sora_jax.utils.sections import call, key, plain
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
-from sora_jax.build.dtypes import DTYPES
 from sora_jax.data.words import Words
 from sora_jax.diffusion.guidance import GUIDANCE
 from sora_jax.diffusion.levels import PATTERNS
@@ -30,6 +29,7 @@ from sora_jax.objectives.latent_diffusion import LatentDiffusion
 from sora_jax.sampling.pipeline import Pipeline
 from sora_jax.sampling.rollout import Rollout
 from sora_jax.utils import axes
+from sora_jax.utils.dtypes import DTYPES
 from sora_jax.utils.sections import bound, call, key, partial, plain
 
 
@@ -47,7 +47,9 @@ def diffusion(
   partial(TextEncoder, text, "dit.model.text", **shared)
   dtype = key(DTYPES, section.pop("dtype"), "dit.model.dtype")
   matmul = key(
-    {"dtype": None, **DTYPES}, section.pop("matmul"), "dit.model.matmul"
+    {"dtype": None, "bfloat16": DTYPES["bfloat16"]},
+    section.pop("matmul"),
+    "dit.model.matmul",
   )
   key(ATTENTION, section["attention"], "dit.model.attention")
   key(REMAT, section["remat"], "dit.model.remat")
@@ -82,6 +84,12 @@ def diffusion(
     frames=dit.frames,
     placement=placement,
   )()
+
+
+def operands(model: ConfigDict) -> str:
+  """The number format of a model's matmuls, of either stage."""
+  named = model.get("matmul", "dtype")
+  return model.dtype if named == "dtype" else named
 
 
 def solver(config: ConfigDict) -> Callable:

@@ -18,6 +18,7 @@ from sora_jax.evaluators.context import (
 from sora_jax.evaluators.oracle import physics, read, scores
 from sora_jax.sampling.rollout import Rollout
 from sora_jax.types import Clip, State
+from sora_jax.utils import sections
 
 STEADY = ("rest", "spin")  # motions that may go on for ever
 MEASURES = ("colour", "contrast", "sharpness", "identity", "background")
@@ -27,22 +28,23 @@ MEASURES = ("colour", "contrast", "sharpness", "identity", "background")
 class Drift:
   """Long videos of captions of things that stay, window by window.
 
-  A window is as long as a real clip. Beside that clip, "colour" is the distance
-  of its mean colour (levels of 255), "contrast" and "sharpness" are ratios of
-  the standard deviation and of the mean step between neighbouring pixels (1 is
-  right), "identity" is 1 where the oracle counts the right things, of the right
-  colours and shapes, and "background" where it reads the right one.
+  A window is as long as a real clip. "colour" is how far its mean colour is
+  from that of the video's first window (levels of 255); "contrast" and
+  "sharpness" are the standard deviation and the mean step between neighbouring
+  pixels, over those of the real clips together; "identity" is 1 where the
+  oracle counts the right things, of the right colours and shapes, and
+  "background" where it reads the right one.
 
-  Rows: a window at each time that is asked for; "slope per s", of a straight
-  line through all windows, with its 95 % bootstrap interval over clips; and two
-  that say what is possible: the real clips, and the real clips through the
-  autoencoder, once and as often as a video of that time has been handed on
-  through it ("re-encoded", of the context "frames").
+  Rows: the window that holds each second that is asked for; "slope per s", of a
+  straight line through all windows, with its 95 % bootstrap interval over
+  clips; and two that say what is possible: the real clips, and the real clips
+  through the autoencoder, once and as often as a video of that time has been
+  handed on through it ("re-encoded", of the context "frames").
 
   Attributes:
     context: with clips of the source "world" and a pipeline.
     clips: how many captions to draw from; 0 for all.
-    at: seconds at which windows begin; the last decides how long videos are.
+    at: seconds, ascending; the last decides how long videos are.
     rollout: keyword arguments of `Rollout` but the pipeline.
     keep: latent frames that a block is given of the one before.
     context_noise: noise level at which they are seen.
@@ -58,9 +60,11 @@ class Drift:
   seed: int
 
   def __post_init__(self):
-    if not self.at or min(self.at) < 0:
-      raise ValueError(f"drift(at={self.at}): give times of at least 0 s")
-    Rollout(pipeline=None, **self.rollout)  # raises, before anything is made
+    if not self.at or self.at[0] < 0 or list(self.at) != sorted(self.at):
+      raise ValueError(
+        f"drift(at={self.at}): give ascending times of at least 0 s"
+      )
+    sections.call(Rollout, self.rollout, "drift.rollout", pipeline=None)
 
   def run(self, state: State) -> Iterator[tuple[str, float]]:
     clips = [c for c in self.context.first(self.clips) if _steady(c)]
@@ -68,12 +72,14 @@ class Drift:
       return
     window, fps = len(clips[0].video), clips[0].fps
     starts = [round(seconds * fps) // window for seconds in self.at]
-    found = self._long(state, clips, (max(starts) + 1) * window)
+    real = [clip.video for clip in clips]
+    true = _measured(real, clips)
+    found = self._long(state, clips, (starts[-1] + 1) * window)
+    found = _relative(found, found[:, 0], true)
     for seconds, i in zip(self.at, starts):
       yield from _row(f"{seconds:g} s", found[:, i])
     yield from _slopes(found, window / fps)
-    real = [clip.video for clip in clips]
-    yield from _row("real", _measured(real, clips))
+    yield from _row("real", _relative(true[:, None], true, true)[:, 0])
     shown = 0
     for seconds, i in zip(self.at, starts):
       if self.rollout["context"] != "frames" and i:
@@ -82,16 +88,19 @@ class Drift:
       for _ in range(times - shown):
         real = through(self.context, state, real)
       shown = times
-      yield from _row(f"re-encoded {seconds:g} s", _measured(real, clips))
+      again = _measured(real, clips)[:, None]
+      yield from _row(
+        f"re-encoded {seconds:g} s", _relative(again, true, true)[:, 0]
+      )
 
   def _handed_on(self, frames: int, block: int) -> int:
     """How often what is known at a frame has been encoded anew."""
     ct = self.context.autoencoder.model.compression[0]
     known = 1 + ct * (self.keep + bool(self.rollout["anchor"]) - 1)
-    return max(-(-(frames - block) // (block - known)), 0)
+    return max((frames - block) // (block - known) + 1, 0)
 
   def _long(self, state: State, clips: list[Clip], frames: int) -> np.ndarray:
-    """Measures [clips, windows, measures]; no more than a window is kept."""
+    """`_measure` [clips, windows, 7]; no more than a window is kept."""
     requests = [
       dataclasses.replace(r, keep=self.keep, context_noise=self.context_noise)
       for r in prompted(clips, [clip.text for clip in clips], self.seed)
@@ -126,33 +135,35 @@ def _steady(clip: Clip) -> bool:
 
 
 def _measured(videos: list[np.ndarray], clips: list[Clip]) -> np.ndarray:
-  """[clips, measures]."""
+  """`_measure` of each, [clips, 7]."""
   return np.array([_measure(v, c) for v, c in zip(videos, clips, strict=True)])
 
 
 def _measure(video: np.ndarray, clip: Clip) -> np.ndarray:
-  """MEASURES of a video as long as the clip."""
-  (mean, contrast, sharpness), true = _looks(video), _looks(clip.video)
+  """Mean colour (three), contrast, sharpness, identity, background."""
   told = scores.attributes(read.read(video, clip.fps), truth(clip))
   same = all(told.get(name) == 1 for name in ("count", "colour", "shape"))
-  return np.array(
-    [
-      np.abs(mean - true[0]).mean(),
-      contrast / max(true[1], 1e-6),
-      sharpness / max(true[2], 1e-6),
-      same,
-      told["background"],
-    ],
-    np.float64,
-  )
-
-
-def _looks(video: np.ndarray) -> tuple[np.ndarray, float, float]:
-  """Mean colour [3], contrast and sharpness, of levels 0..255."""
-  x = video.astype(np.float32)
+  x = video.astype(np.float64)
   gray = x.mean(axis=-1)
   steps = [np.abs(np.diff(gray, axis=axis)).mean() for axis in (1, 2)]
-  return x.mean(axis=(0, 1, 2)), float(gray.std()), float(np.mean(steps))
+  colour, sharpness = x.mean(axis=(0, 1, 2)), np.mean(steps)
+  return np.array([*colour, gray.std(), sharpness, same, told["background"]])
+
+
+def _relative(
+  found: np.ndarray, first: np.ndarray, true: np.ndarray
+) -> np.ndarray:
+  """MEASURES [clips, windows, 5] of what was measured, [clips, windows, 7].
+
+  Args:
+    found: of windows.
+    first: [clips, 7], of those that colours are compared with.
+    true: [clips, 7], of the real clips. Ratios are to their mean: of each to
+      its own, a video right in another place would be wrong.
+  """
+  colour = np.abs(found[..., :3] - first[:, None, :3]).mean(axis=-1)
+  ratios = found[..., 3:5] / np.maximum(true[:, 3:5].mean(axis=0), 1e-6)
+  return np.concatenate([colour[..., None], ratios, found[..., 5:]], axis=-1)
 
 
 def _row(name: str, found: np.ndarray) -> Iterator[tuple[str, float]]:

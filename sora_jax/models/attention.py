@@ -33,6 +33,28 @@ def _allowed(segments: Array, positions: Array) -> Array:
   return block_attention.same(where, where)[:, None]
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _dot(spec: str, a: Array, b: Array) -> Array:
+  """einsum of two operands of one format with float32 sums, and so backwards.
+
+  JAX alone would multiply a float32 gradient with the operands, in float32.
+  """
+  return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
+
+
+def _dot_gradients(spec, saved, d):
+  a, b = saved
+  (one, other), out = spec.split("->")[0].split(","), spec.split("->")[1]
+  d = d.astype(a.dtype)
+  return (
+    _dot(f"{out},{other}->{one}", d, b).astype(a.dtype),
+    _dot(f"{one},{out}->{other}", a, d).astype(b.dtype),
+  )
+
+
+_dot.defvjp(lambda spec, a, b: (_dot(spec, a, b), (a, b)), _dot_gradients)
+
+
 def full(q, k, v, segments, positions):
   """All heads and all pairs at once: the plain definition.
 
@@ -40,13 +62,12 @@ def full(q, k, v, segments, positions):
   times as fast, forwards, as the softmax of einsums over [R, L, N, K].
   """
   q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
-  dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-  score = dot("rnik,rnjk->rnij", q, k)
+  score = _dot("rnik,rnjk->rnij", q, k)
   score = jnp.where(_allowed(segments, positions), score, NEGATIVE)
   top = jax.lax.stop_gradient(score.max(axis=-1, keepdims=True))
   weight = jnp.exp(score - top)
   total = weight.sum(axis=-1)[..., None]
-  out = dot("rnij,rnjk->rnik", weight.astype(v.dtype), v) / total
+  out = _dot("rnij,rnjk->rnik", weight.astype(v.dtype), v) / total
   return out.astype(v.dtype).swapaxes(1, 2)
 
 

@@ -32,7 +32,7 @@ OPERAND = "operand"  # checkpoint_name of what `matmul` keeps of x
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def matmul(x: Array, w: Array, dtype: Any) -> Array:
-  """x [..., D] @ w [D, F], operands rounded to `dtype`, sums float32.
+  """float32 x [..., D] @ w [D, F], operands rounded to `dtype`, sums float32.
 
   So are both gradients, which JAX alone would multiply in mixed formats.
   """
@@ -96,8 +96,9 @@ class Dense(nn.Module):
     if self.matmul not in (None, self.dtype):
       dot = functools.partial(matmul, dtype=self.matmul)
     if axes.spread("length"):  # flat, it would have to be gathered
-      return dot(x, kernel) + bias
+      return (dot(x, kernel) + bias).astype(self.dtype)
     out = dot(x.reshape(-1, x.shape[-1]), kernel) + bias
+    out = out.astype(self.dtype)
     return out.reshape(*x.shape[:-1], self.features)
 
 

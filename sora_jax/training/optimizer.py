@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
+from sora_jax.utils.dtypes import DTYPES
+
 SCHEDULES: dict[str, Callable[[float, int, int], optax.Schedule]] = {
   "constant": lambda peak, warmup, steps: optax.join_schedules(
     [optax.linear_schedule(0.0, peak, warmup), optax.constant_schedule(peak)],
@@ -174,9 +176,9 @@ def muon(
   size the largest singular value grows with the root of the width. `matmul` is
   the format in which `orthogonalised` multiplies, float32 or bfloat16.
   """
-  if matmul not in MATMULS:
-    raise ValueError(f"optimizer.matmul={matmul!r}; valid: {list(MATMULS)}")
-  momentum = contrib.muon(
+  if matmul not in DTYPES:
+    raise ValueError(f"optimizer.matmul={matmul!r}; valid: {list(DTYPES)}")
+  moment = contrib.muon(
     -1.0,  # optax multiplies by minus the learning rate; ours comes last
     ns_steps=0,  # `_steepest` does it
     beta=b1,
@@ -184,13 +186,15 @@ def muon(
     adam_b2=b2,
     muon_weight_dimension_numbers=matrices,
   )
-  steepest = functools.partial(_steepest, dtype=MATMULS[matmul])
+  steepest = functools.partial(_steepest, dtype=DTYPES[matmul])
+
+  def update(updates, state, params=None):
+    updates, state = moment.update(updates, state, params)
+    return jax.tree_util.tree_map_with_path(steepest, updates), state
+
   # Here, because optax decays either no kernel of Adam's share or all of it.
   rule = optax.chain(
-    momentum,
-    optax.stateless(
-      lambda updates, _: jax.tree_util.tree_map_with_path(steepest, updates)
-    ),
+    optax.GradientTransformation(moment.init, update),
     optax.add_decayed_weights(weight_decay, _matrices),
     optax.scale_by_learning_rate(schedule),
   )
@@ -199,7 +203,6 @@ def muon(
   )
 
 
-MATMULS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 OPTIMIZERS = {"adamw": adamw, "muon": muon}
 
 

@@ -32,8 +32,8 @@ def judged(monkeypatch, clips, fading, passes=None):
   """Scores of clips shown again and again, each window by `fading` darker."""
 
   class Shown:
-    def __init__(self, **options):
-      self.options = options
+    def __init__(self, pipeline, context, anchor):
+      pass
 
     def __call__(self, params, frozen, requests, frames):
       of_text = {clip.text: clip.video for clip in clips}
@@ -67,7 +67,8 @@ def test_what_stays_as_it_is_does_not_drift(monkeypatch, clips):
   found = judged(monkeypatch, clips, fading=0.0)
   for row in ("0 s", "4 s", "8 s", "real", "re-encoded 8 s"):
     assert found[f"{row}/colour"] == 0
-    assert found[f"{row}/contrast"] == found[f"{row}/sharpness"] == 1
+    assert found[f"{row}/contrast"] == pytest.approx(1)
+    assert found[f"{row}/sharpness"] == pytest.approx(1)
     assert found[f"{row}/background"] == 1
     assert found[f"{row}/identity"] >= 0.95
   for measure in drift.MEASURES:
@@ -93,6 +94,16 @@ def test_the_autoencoder_is_passed_as_often_as_what_is_handed_on(
   judged(monkeypatch, clips, fading=0.0, passes=passes)
   # Blocks of 9 frames, of which 5 are handed on: frame 27 lies in the sixth.
   assert len(passes) == 1 + 5
+  # The second block begins where the first one ends.
+  count = drift.Drift(
+    Context("dit", None, None, Codec(), []),
+    0,
+    AT,
+    {"context": "frames", "anchor": False},
+    **OPTIONS,
+  )._handed_on
+  handed = [count(frame, FRAMES) for frame in (0, 8, 9, 12, 13, 17)]
+  assert handed == [0, 0, 1, 1, 2, 3]
 
 
 def test_windows_of_pieces():
@@ -104,6 +115,11 @@ def test_windows_of_pieces():
 def test_times_before_the_beginning(clips):
   with pytest.raises(ValueError, match="at least 0"):
     drift.Drift(None, 0, (-1.0,), {}, **OPTIONS)
+  with pytest.raises(ValueError, match="ascending"):
+    drift.Drift(None, 0, (4.0, 0.0), {}, **OPTIONS)
+  with pytest.raises(ValueError, match=r"drift.rollout: unknown \['ancho'\]"):
+    wrong = {"context": "frames", "ancho": False}
+    drift.Drift(None, 0, AT, wrong, **OPTIONS)
   with pytest.raises(ValueError, match="choose one of"):
     wrong = {"context": "words", "anchor": False}
     drift.Drift(None, 0, AT, wrong, **OPTIONS)

@@ -30,6 +30,8 @@ MESHES = {
   "fsdp_tensor_sequence": [{"fsdp": 2, "tensor": 2, "sequence": 2}],
 }
 JUDGED = ("fsdp", {"data": 2, "fsdp": 4}), ("fsdp_sequence", None)
+# Where the transformer also trains with operands in bfloat16.
+ROUNDED = "fsdp_tensor_sequence"
 COMBINATIONS = [
   (stage, strategy, mesh)
   for strategy, meshes in MESHES.items()
@@ -133,13 +135,14 @@ def _opt(state):
   return jax.tree.leaves((state.params, state.ema, state.opt))
 
 
-def config_of(tiny, strategy, mesh):
+def config_of(tiny, strategy, mesh, matmul="dtype"):
   """A principal start would rest on eigenvectors, whose signs are free."""
   config = tiny(
     {
       "strategy": strategy,
       "autoencoder.objective.start": "random",
       "dit.model.heads": 4,
+      "dit.model.matmul": matmul,
       "dit.model.text.heads": 4,
     }
   )
@@ -182,6 +185,9 @@ def main(folder):
     facts, params = train(config, stage, judged)
     np.savez(folder / f"{i}.npz", **params)
     (folder / f"{i}.json").write_text(json.dumps(facts))
+  config = config_of(conftest.tiny, ROUNDED, MESHES[ROUNDED][0], "bfloat16")
+  facts, _ = train(config, "dit", judged=False)
+  (folder / "rounded.json").write_text(json.dumps(facts))
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +219,7 @@ def eight(tmp_path_factory):
   for strategy in MESHES:
     text = (folder / f"{strategy}.exchanged.json").read_text()
     found[strategy] = json.loads(text)
+  found["rounded"] = json.loads((folder / "rounded.json").read_text())
   return found
 
 
@@ -252,6 +259,20 @@ def test_eight_devices_learn_what_one_does(eight, one, index, tiny, tmp_path):
   # Parameters, their average, and the momentum.
   assert facts["local"] == 3 * bytes_by_hand(run, stage, strategy, mesh)
   assert facts["whole"] == 3 * bytes_by_hand(run, stage, "replicated", mesh)
+
+
+def test_rounded_operands_on_eight_devices_learn_what_one_does(
+  eight, one, tiny, monkeypatch
+):
+  from sora_jax import build
+
+  monkeypatch.setattr(build, "optimizers", build.optimizers)
+  config = config_of(tiny, "fsdp", {"data": 1, "fsdp": 1}, "bfloat16")
+  facts, _ = train(config, "dit", judged=False)
+  found, exact = eight["rounded"]["losses"], one["dit"][0]["losses"]
+  np.testing.assert_allclose(found, facts["losses"], rtol=1e-3)
+  np.testing.assert_allclose(found, exact, rtol=2e-2)
+  assert found != exact
 
 
 CUT = {"embed": "fsdp", "mlp": "tensor", "heads": "tensor", "vocab": "tensor"}
