@@ -42,7 +42,7 @@ def base() -> ConfigDict:
   """Captions of the set `composition`."""
   c = judged("composition", "captions")
   with c.unlocked():
-    c.dit.evaluators.captions.update(clips=96, empty=32)
+    c.dit.evaluators.captions.update(clips=64, empty=16)
   return c.lock()
 
 

@@ -43,7 +43,7 @@ def base() -> ConfigDict:
   """The laws of continued clips of the set `motion`."""
   c = demo.judged("motion", "laws")
   with c.unlocked():
-    c.dit.evaluators.laws.clips = 96
+    c.dit.evaluators.laws.clips = 64
   return c.lock()
 
 
