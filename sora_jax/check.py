@@ -198,7 +198,7 @@ def evaluators(config: ConfigDict) -> None:
 
 def _rolls(config: ConfigDict, section: ConfigDict, where: str) -> None:
   """Whether a block of a long video leaves something to make."""
-  anchor = section.rollout.get("anchor", False)
+  anchor = "anchor" in section.rollout and section.rollout.anchor
   known, there = section.keep + anchor, _latent_frames(config)
   if known >= there:
     raise ValueError(
