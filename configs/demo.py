@@ -119,10 +119,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
       clips=0,
     )
     c.sample.prompts = (
+      "a big red ball bounces under gravity on a white background",
+      "a large yellow triangle stays still on a checkered background",
+      "a large cyan square moves right on a gray background",
       "a large red ball moves left on a white background",
-      "a large red ball bounces under gravity on a white background",
-      "a small blue star spins clockwise on a black background",
-      "a large yellow triangle turns cyan on a checkered background",
-      "[0s] a green box moves up [1s] cut: a green box turns clockwise",
+      "a small blue ball moves up on a black background",
+      "[0s] a large magenta ball moves right on a white background "
+      "[1s] cut: a large magenta ball moves up on a black background",
     )
   return common.finish(c, rest[0] if rest else None)
