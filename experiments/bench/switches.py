@@ -3,8 +3,8 @@
   python -m experiments.bench.switches
 
 Training steps of configs/demo.py on one packed batch of random latents, in
-turns, with one switch changed at a time. `gain` is how many times as long a
-step takes without what the config chose: the median over rounds, side by side.
+turns, with one or two switches changed. `gain` is how many times as long a step
+takes without what the config chose: the median over rounds, side by side.
 All of these compute the same function, up to the rounding of operands.
 """
 
@@ -17,22 +17,15 @@ import tempfile
 import time
 
 import jax
-import numpy as np
 from absl import app, flags
 
 from configs import demo
 from experiments import sweep
-from experiments.bench import trainer
-from sora_jax import build
-from sora_jax.data import latents as cache
-from sora_jax.data import tokenizer
-from sora_jax.data.latents import Item
+from experiments.bench import trainer, training
 from sora_jax.sharding import mesh
 from sora_jax.training import loop
 from sora_jax.utils import logs
 
-CLIPS = 128
-CAPTION = "a large red ball bounces under gravity on a white background"
 BASE = "as configured"
 SWITCHES: dict[str, dict[str, object]] = {
   BASE: {},
@@ -49,27 +42,12 @@ SWITCHES: dict[str, dict[str, object]] = {
 }
 
 
-def batch_of(config, folder: pathlib.Path):
-  """A packed batch of random latents."""
-  rng = np.random.default_rng(0)
-  size = (5, 8, 8, config.autoencoder.model.channels)
-  items = (
-    Item(rng.standard_normal(size).astype(np.float16), CAPTION, str(i))
-    for i in range(CLIPS)
-  )
-  cache.write(folder, items, {})
-  words = build.words(config, tokenizer.train([CAPTION], 1024))
-  return next(
-    iter(build.packed(config, cache.Latents(folder), words, config.seed))
-  )
-
-
 def main(argv: list[str]) -> None:
   """Measures and prints."""
   del argv
   base = demo.get_config()
   with tempfile.TemporaryDirectory() as folder:
-    batch = batch_of(base, pathlib.Path(folder) / "latents")
+    batch = next(training.dataset(base, pathlib.Path(folder)))
   batch = loop.put(batch, mesh.rows(mesh.make({"data": -1})))
   runs = {}
   for name, changes in SWITCHES.items():

@@ -16,7 +16,7 @@ from sora_jax.evaluators.context import (
   truth,
 )
 from sora_jax.evaluators.oracle import physics, read, scores
-from sora_jax.sampling.rollout import Rollout
+from sora_jax.sampling.rollout import Rollout, handed_on
 from sora_jax.types import Clip, State
 from sora_jax.utils import sections
 
@@ -96,7 +96,7 @@ class Drift:
   def _handed_on(self, frames: int, block: int) -> int:
     """How often what is known at a frame has been encoded anew."""
     ct = self.context.autoencoder.model.compression[0]
-    known = 1 + ct * (self.keep + bool(self.rollout["anchor"]) - 1)
+    known = handed_on(self.keep, self.rollout["anchor"], ct)
     return max((frames - block) // (block - known) + 1, 0)
 
   def _long(self, state: State, clips: list[Clip], frames: int) -> np.ndarray:

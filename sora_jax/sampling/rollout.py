@@ -29,6 +29,17 @@ CONTEXTS = ("frames", "latents")
 _STRIDE = 1_000_003  # between the seeds of a video's blocks
 
 
+def handed_on(keep: int, anchor: bool, ct: int) -> int:
+  """Frames that a block after the first is given: `keep` latents, the anchor.
+
+  Args:
+    keep: latent frames of the block before.
+    anchor: whether the video's first frame comes before them.
+    ct: frames of a latent frame after the first.
+  """
+  return 1 + ct * (keep + anchor - 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Rollout:
   """Makes long videos with a pipeline.
@@ -129,7 +140,7 @@ class Rollout:
 
   def _known(self, video: _Video) -> int:
     """Frames of a block after the first that are known."""
-    return 1 + self._ct * (video.request.keep + self.anchor - 1)
+    return handed_on(video.request.keep, self.anchor, self._ct)
 
   @property
   def _ct(self) -> int:

@@ -58,8 +58,10 @@ def test_matmul_and_gradients_round_operands_and_sum_in_float32(shape):
   def rounded(a):  # float64, with bfloat16's values
     return np.asarray(jnp.asarray(a).astype(jnp.bfloat16)).astype(np.float64)
 
+  def flat(a):
+    return a.reshape(-1, a.shape[-1])
+
   x, w, d = (rounded(a) for a in (x, w, d))
-  flat = lambda a: a.reshape(-1, a.shape[-1])  # noqa: E731
   for found, true in (
     (out, x @ w),
     (d_x, d @ w.T),
