@@ -46,6 +46,7 @@ def shrink(config: ConfigDict) -> None:
     config.tokens = (height // (ch * ph)) * (width // (cw * pw))
     config.evaluation.clips = 4
     config.autoencoder.checkpoint = config.dit.checkpoint = ""
+    config.autoencoder.init = ""
     if "scale" in config.dit.objective:
       config.dit.objective.scale = 0.0  # there is no teacher
     heads = min(config.autoencoder.model.heads, 2)

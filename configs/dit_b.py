@@ -43,6 +43,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   # Pixels -> latents, causal in time: T = 1 + 4 k frames give 1 + k.
   c.autoencoder = {
     "checkpoint": "",  # the autoencoder/ folder of another run; "" trains one
+    "init": "",  # such a folder, whose weights the training begins with
     "model": {
       "compression": (4, 8, 8),
       "channels": 16,
@@ -56,6 +57,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "parity": False,  # whether it knows odd rows and columns from even
       "logvar": -8.0,
       "dtype": "float32",
+      "matmul": "dtype",  # or "bfloat16": operands; sums stay float32
     },
     "objective": {
       "reconstruction": "l2",

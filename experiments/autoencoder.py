@@ -52,6 +52,7 @@ from sora_jax.utils import files, logs
 
 HELD_OUT = ("cups.mp4", "dog.mp4", "elf.webm", "movi_c.gif", "rabbit.mp4")
 START = 32  # batches of crops whose principal components training starts from
+DEMO = "experiments/results/demo/autoencoder"  # "large", trained
 YARDSTICK = 128  # batches, of what is judged, that the yardstick is made of
 # Steps that measure how many fit into the time, at their end: in the first
 # epoch of a folder files are decoded, which later ones find in memory.
@@ -138,10 +139,13 @@ def sweep(data: str) -> Iterator[tuple[str, dict[str, object]]]:
     {objective + "adversary.weight": 0.1, objective + "adversary.start": 100},
   )
   yield "from random weights", {objective + "start": "random"}
-  yield (
-    "large",
-    {model + "width": 192, model + "depth": 4, model + "parity": True},
-  )
+  large = {model + "width": 192, model + "depth": 4, model + "parity": True}
+  yield "large", large
+  low = {model + "matmul": "bfloat16", rule + "matmul": "bfloat16"}
+  yield "bfloat16 operands", low
+  if data == "world":
+    begin = {"autoencoder.init": DEMO, rule + "learning_rate": 1.5e-3}
+    yield "longer", large | low | begin | {"autoencoder.batch": 8}
 
 
 def judged(

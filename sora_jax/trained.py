@@ -23,6 +23,8 @@ from sora_jax.types import PyTree, State
 from sora_jax.utils import logs, processes
 
 CODEC = ("autoencoder", "stats")  # what a transformer freezes
+# Whose weights a stage's training begins with, by stage.
+_BEGINS = {"autoencoder": "init", "dit": "checkpoint"}
 
 
 def folder(config: ConfigDict, workdir: Path, name: str) -> Path:
@@ -42,8 +44,8 @@ def check_given(config: ConfigDict) -> None:
   """
   check.teacher(config)
   for name in ("autoencoder", "dit"):
-    if config[name].checkpoint:
-      _same_model(config, Path(config[name].checkpoint))
+    for given in {config[name].checkpoint, config[name][_BEGINS[name]]} - {""}:
+      _same_model(config, Path(given))
   if config.dit.checkpoint and not config.autoencoder.checkpoint:
     raise ValueError(
       f"dit.checkpoint={config.dit.checkpoint!r} knows the latents of its own "
@@ -141,19 +143,21 @@ def fresh(config: ConfigDict, name: str, stage: Stage, fixed: PyTree) -> State:
     fixed: what is not trained; what is given has to know the same.
 
   Raises:
-    FileNotFoundError: if a transformer is given and not there.
-    ValueError: if it is another model, or of other latents.
+    FileNotFoundError: if weights are given and not there.
+    ValueError: if they are of another model, or of other latents.
   """
-  state, given = stage.make(), config[name].checkpoint
-  if name == "autoencoder" or not given:
+  state, given = stage.make(), config[name][_BEGINS[name]]
+  if not given:
     return state
   where = Path(given)
   _same_model(config, where)
-  codec = {k: stage.abstract.frozen[k] for k in CODEC}
-  wanted = {"ema": stage.abstract.ema, "frozen": codec}
+  wanted = {"ema": stage.abstract.ema}
+  if name == "dit":
+    wanted["frozen"] = {k: stage.abstract.frozen[k] for k in CODEC}
   found = checkpoint.load(where, wanted)
-  now = {k: fixed[k] for k in CODEC}
-  check.same_latents(processes.local(found["frozen"]), now, where)
+  if name == "dit":
+    now = {k: fixed[k] for k in CODEC}
+    check.same_latents(processes.local(found["frozen"]), now, where)
   logs.say(f"{name}: begins with the weights in {where}")
   # Twice, for a step gives both away.
   params = jax.tree.map(jnp.copy, found["ema"])

@@ -81,6 +81,26 @@ def test_a_config_may_name_it(tiny, folder, tmp_path):
   assert (run.workdir / "tokenizer.json").read_text() == theirs
 
 
+def test_an_autoencoder_begins_with_it(tiny, run, folder, tmp_path):
+  ours = folder / "autoencoder"
+  config = tiny({"autoencoder.init": str(ours)})
+  begun = Run(config, tmp_path / "run")
+  trained.check_given(config)
+  video = np.zeros((2, *config.autoencoder.size, 3), np.uint8)
+  batch = {"video": video, "mask": np.ones(video.shape[:-1], bool)}
+  fixed = {"stats": begun.codec.no_stats()}
+  stage = begun.stage("autoencoder", batch, fixed, epoch=1)
+  state = trained.fresh(config, "autoencoder", stage, fixed)
+  wanted = Run.open(folder).restored("autoencoder").ema
+  for found in (state.params, state.ema):
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+  # Its latents change, and are measured anew.
+  assert (np.asarray(state.frozen["stats"]["std"]) == 1).all()
+  other = tiny({"autoencoder.init": str(ours), "autoencoder.model.width": 4})
+  with pytest.raises(ValueError, match="width"):
+    trained.check_given(other)
+
+
 def test_training_begins_with_it(tiny, folder, tmp_path):
   run = Run(given(tiny, folder), tmp_path / "run")
   batch, shapes = run.abstract_inputs("dit")

@@ -14,7 +14,7 @@ from sora_jax.models.discriminator import Discriminator
 from sora_jax.objectives.autoencode import Adversary, Autoencode
 from sora_jax.objectives.penalties import TERMS
 from sora_jax.types import PyTree
-from sora_jax.utils.dtypes import DTYPES
+from sora_jax.utils.dtypes import DTYPES, OPERANDS
 from sora_jax.utils.sections import call, key, plain
 
 
@@ -22,7 +22,11 @@ def autoencoder(config: ConfigDict) -> Autoencode:
   """The autoencoder's objective."""
   section = plain(config.autoencoder.model)
   dtype = key(DTYPES, section.pop("dtype"), "autoencoder.model.dtype")
-  model = call(Autoencoder, section, "autoencoder.model", dtype=dtype)
+  # Before there was a choice, it was that of the activations.
+  named = section.pop("matmul", "dtype")
+  matmul = key(OPERANDS, named, "autoencoder.model.matmul")
+  formats = {"dtype": dtype, "matmul": matmul}
+  model = call(Autoencoder, section, "autoencoder.model", **formats)
   key(LOWERINGS, model.lowering, "autoencoder.model.lowering")
   key(BLOCKS, model.block, "autoencoder.model.block")
   options = plain(config.autoencoder.objective)

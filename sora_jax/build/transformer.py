@@ -29,7 +29,7 @@ from sora_jax.objectives.latent_diffusion import LatentDiffusion
 from sora_jax.sampling.pipeline import Pipeline
 from sora_jax.sampling.rollout import Rollout
 from sora_jax.utils import axes
-from sora_jax.utils.dtypes import DTYPES
+from sora_jax.utils.dtypes import DTYPES, OPERANDS
 from sora_jax.utils.sections import bound, call, key, partial, plain
 
 
@@ -46,11 +46,7 @@ def diffusion(
   shared = {k: section[k] for k in names}
   partial(TextEncoder, text, "dit.model.text", **shared)
   dtype = key(DTYPES, section.pop("dtype"), "dit.model.dtype")
-  matmul = key(
-    {"dtype": None, "bfloat16": DTYPES["bfloat16"]},
-    section.pop("matmul"),
-    "dit.model.matmul",
-  )
+  matmul = key(OPERANDS, section.pop("matmul"), "dit.model.matmul")
   key(ATTENTION, section["attention"], "dit.model.attention")
   key(REMAT, section["remat"], "dit.model.remat")
   ways = dict.fromkeys(MODULATION)

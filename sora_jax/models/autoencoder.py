@@ -118,6 +118,8 @@ class Autoencoder(nn.Module):
       so that neighbours can tell different things of what they share.
     logvar: starting log-variance of the latents around their mean.
     dtype: of the computation; parameters are float32.
+    matmul: that the operands of the residual networks are rounded to, which
+      sum in float32; None for `dtype`. The linear path stays in float32.
   """
 
   compression: Compression
@@ -132,13 +134,20 @@ class Autoencoder(nn.Module):
   parity: bool
   logvar: float
   dtype: Any
+  matmul: Any = None
 
   def setup(self):
     ct, ch, cw = self.compression
     pixels = ct * ch * cw * 3
 
     def dense(features, **kwargs):
-      return layers.Dense(features, (None, "embed"), dtype=self.dtype, **kwargs)
+      return layers.Dense(
+        features,
+        (None, "embed"),
+        dtype=self.dtype,
+        matmul=self.matmul,
+        **kwargs,
+      )
 
     blocks = functools.partial(BLOCKS[self.block], self)
     # The linear path stays in float32: it is small, and it is the floor.
@@ -236,19 +245,20 @@ def _convolutions(model: Autoencoder) -> list[nn.Module]:
     factored=model.factored,
     lowering=model.lowering,
     dtype=model.dtype,
+    matmul=model.matmul,
   )
   made: list[nn.Module] = [
-    ResBlock(conv, model.dtype) for _ in range(model.depth)
+    ResBlock(conv, model.dtype, model.matmul) for _ in range(model.depth)
   ]
   if model.heads:
-    within = CausalAttention(model.heads, frames=1, dtype=model.dtype)
+    within = CausalAttention(model.heads, 1, model.dtype, model.matmul)
     made.insert(model.depth // 2, within)
   return made
 
 
 def _transformer(model: Autoencoder) -> list[nn.Module]:
   return [
-    TransformerBlock(model.heads, model.kernel[0], model.dtype)
+    TransformerBlock(model.heads, model.kernel[0], model.dtype, model.matmul)
     for _ in range(model.depth)
   ]
 

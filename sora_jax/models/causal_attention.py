@@ -7,6 +7,7 @@ in `causal_conv`.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -27,11 +28,13 @@ class CausalAttention(nn.Module):
     heads: that the channels are split into.
     frames: that a frame looks at, itself included.
     dtype: of the computation.
+    matmul: that operands are rounded to; None for `dtype`.
   """
 
   heads: int
   frames: int
   dtype: Any
+  matmul: Any = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -39,9 +42,12 @@ class CausalAttention(nn.Module):
     if width % self.heads:
       raise ValueError(f"width {width} is no multiple of {self.heads} heads")
     each = width // self.heads
-    qkv = layers.Dense(
-      3 * width, ("embed", "heads"), dtype=self.dtype, name="qkv"
-    )(layers.RMSNorm("embed", name="norm")(x))
+    dense = functools.partial(
+      layers.Dense, dtype=self.dtype, matmul=self.matmul
+    )
+    qkv = dense(3 * width, ("embed", "heads"), name="qkv")(
+      layers.RMSNorm("embed", name="norm")(x)
+    )
     qkv = qkv.reshape(b, t, h * w, 3, self.heads, each)
     q, k, v = (qkv[:, :, :, i] for i in range(3))  # [b, t, h w, heads, each]
     q = layers.RMSNorm(name="q_norm")(q)
@@ -60,9 +66,8 @@ class CausalAttention(nn.Module):
     q = q.reshape(b * t, h * w, self.heads, each)
     q = rope.rotate(q, rotation[:, :, -h * w :])  # the last frame's
     out = jax.nn.dot_product_attention(q, rope.rotate(k, rotation), v)
-    return x + layers.Dense(
-      width, ("heads", "embed"), dtype=self.dtype, name="out"
-    )(out.reshape(x.shape))
+    out = out.reshape(x.shape)
+    return x + dense(width, ("heads", "embed"), name="out")(out)
 
 
 class TransformerBlock(nn.Module):
@@ -72,17 +77,20 @@ class TransformerBlock(nn.Module):
     heads: of the attention.
     frames: that it reaches over.
     dtype: of the computation.
+    matmul: that operands are rounded to; None for `dtype`.
   """
 
   heads: int
   frames: int
   dtype: Any
+  matmul: Any = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     attention = CausalAttention(
-      self.heads, self.frames, self.dtype, name="attention"
+      self.heads, self.frames, self.dtype, self.matmul, name="attention"
     )
     x = attention(x)
     h = layers.RMSNorm("embed", name="norm")(x)
-    return x + layers.Mlp(4 * x.shape[-1], self.dtype, name="mlp")(h)
+    hidden = 4 * x.shape[-1]
+    return x + layers.Mlp(hidden, self.dtype, self.matmul, name="mlp")(h)

@@ -5,12 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sora_jax.models.causal_conv import LOWERINGS, STREAM, CausalConv
+from sora_jax.models.causal_conv import (
+  LOWERINGS,
+  STREAM,
+  CausalConv,
+  rounded,
+  volume,
+)
 from tests.conftest import filled, in_chunks
 
 
-def make(factored=False, lowering="volume", temporal=3, spatial=3):
-  conv = CausalConv(5, spatial, temporal, factored, lowering, jnp.float32)
+def make(
+  factored=False, lowering="volume", temporal=3, spatial=3, matmul=None
+):
+  conv = CausalConv(
+    5, spatial, temporal, factored, lowering, jnp.float32, matmul
+  )
   x = jnp.asarray(
     np.random.default_rng(0).standard_normal((2, 7, 6, 8, 4)), jnp.float32
   )
@@ -50,10 +60,46 @@ def test_lowerings_agree_with_gradients(lowering):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize("temporal, spatial", [(1, 3), (2, 1), (3, 3), (4, 5)])
+def test_by_matmuls_operands_are_rounded_and_sums_float32(temporal, spatial):
+  rng = np.random.default_rng(2)
+  x, kernel, d = (
+    rng.standard_normal(size).astype(np.float32)
+    for size in (
+      (2, 3 + temporal - 1, 4, 5, 6),
+      (temporal, spatial, spatial, 6, 3),
+      (2, 3, 4, 5, 3),
+    )
+  )
+  own, back = jax.vjp(lambda x, k: rounded(x, k, jnp.bfloat16), x, kernel)
+
+  def low(a):
+    return jnp.asarray(a).astype(jnp.bfloat16).astype(jnp.float32)
+
+  exact, exactly_back = jax.vjp(volume, low(x), low(kernel))
+  for found, true in zip(
+    (own, *back(d)), (exact, *exactly_back(low(d))), strict=True
+  ):
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, true, atol=1e-4)
+
+
+@pytest.mark.parametrize("factored", [True, False])
+def test_bfloat16_operands_change_little_and_the_right_ones_nothing(factored):
+  conv, variables, x = make(factored)
+  exact = conv.apply(variables, x)
+  same = make(factored, matmul=jnp.float32)[0].apply(variables, x)
+  np.testing.assert_array_equal(same, exact)
+  near = make(factored, matmul=jnp.bfloat16)[0].apply(variables, x)
+  error = np.sqrt(np.mean((near - exact) ** 2) / np.mean(exact**2))
+  assert near.dtype == jnp.float32 and 0 < error < 0.01
+
+
+@pytest.mark.parametrize("matmul", [None, jnp.bfloat16])
 @pytest.mark.parametrize("temporal", [1, 2, 4])
 @pytest.mark.parametrize("factored", [True, False])
-def test_chunks_are_the_whole(factored, temporal):
-  conv, variables, x = make(factored, "frames", temporal)
+def test_chunks_are_the_whole(factored, temporal, matmul):
+  conv, variables, x = make(factored, "frames", temporal, matmul=matmul)
   whole = conv.apply(variables, x)
   for sizes in ((7,), (1,) * 7, (3, 1, 2, 1), (1, 6)):
     parts = in_chunks(conv, variables, x, sizes)
