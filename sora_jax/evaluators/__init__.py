@@ -4,6 +4,7 @@ from sora_jax.evaluators.captions import Captions
 from sora_jax.evaluators.continuation import Continuation
 from sora_jax.evaluators.drift import Drift
 from sora_jax.evaluators.fixed_times import FixedTimes
+from sora_jax.evaluators.framing import Framing
 from sora_jax.evaluators.frechet import Frechet
 from sora_jax.evaluators.grid import Grid
 from sora_jax.evaluators.laws import Laws
@@ -16,6 +17,7 @@ EVALUATORS = {
   "continuation": Continuation,
   "drift": Drift,
   "fixed_times": FixedTimes,
+  "framing": Framing,
   "frechet": Frechet,
   "grid": Grid,
   "laws": Laws,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs import dit_b, world
+from experiments import framing as experiment
 from sora_jax import build
 from sora_jax.data import loader
 from sora_jax.data.latents import Item
@@ -16,6 +17,7 @@ from sora_jax.evaluators import (
   captions,
   context,
   continuation,
+  framing,
   metrics,
   reconstruction,
   tasks,
@@ -57,13 +59,13 @@ def contexts(model, tmp_path_factory):
 
 def options_of(name):
   """(stage, options) of the first use of an evaluator in a tiny config."""
-  for config in (dit_b, world):
-    tiny = config.get_config("tiny").to_dict()
+  tiny = (config.get_config("tiny") for config in (dit_b, world))
+  for config in (*tiny, experiment.base()):
     for stage in ("autoencoder", "dit"):
-      for section in tiny[stage]["evaluators"].values():
+      for section in config[stage].evaluators.to_dict().values():
         if section["name"] == name:
           return stage, {k: v for k, v in section.items() if k != "name"}
-  raise AssertionError(f"neither dit_b nor world shows a use of {name!r}")
+  raise AssertionError(f"no config shows a use of {name!r}")
 
 
 def of_the_world(made, name="motion"):
@@ -92,6 +94,15 @@ def test_every_evaluator_yields_finite_numbers(name, model, contexts):
     assert isinstance(value, float) and math.isfinite(value), key
   again = list(evaluator.run(state))
   assert again == found  # the noise is fixed
+
+
+def test_what_crosses_the_edge_is_cut():
+  video = np.full((4, 12, 16, 3), 128, np.uint8)
+  video[:2, 4:8, 5:9] = (255, 0, 0)  # in the middle
+  video[2:, 4:8, 13:] = (255, 0, 0)  # out of view on the right
+  spot = video[:2].copy()
+  spot[:, 0, 0] = 255  # one pixel is no object
+  np.testing.assert_allclose(framing.cut([video, spot]), [0.5, 0])
 
 
 def test_laws_reports_errors_of_the_oracle_and_of_dumb_baselines(

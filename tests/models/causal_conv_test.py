@@ -15,9 +15,7 @@ from sora_jax.models.causal_conv import (
 from tests.conftest import filled, in_chunks
 
 
-def make(
-  factored=False, lowering="volume", temporal=3, spatial=3, matmul=None
-):
+def make(factored=False, lowering="volume", temporal=3, spatial=3, matmul=None):
   conv = CausalConv(
     5, spatial, temporal, factored, lowering, jnp.float32, matmul
   )

@@ -1,0 +1,62 @@
+"""What does packing gain over padding when both train for the same time?
+
+  python -m experiments.sweep experiments/packing.py --seeds=3
+
+The quickstart's transformer on images and clips of several sizes and lengths,
+for six minutes each at a constant rate: packed, several clips to a row, with
+attention by blocks and in full; and padded, one clip to a row that is as long
+as the longest. Batches have about as many places for tokens. All share autoencoder
+and latents; what counts is how much of held-out captions the oracle reads back.
+`experiments/bench/packing.py` counts the tokens a second, also of buckets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from experiments import guidance
+
+METRICS = (*guidance.METRICS[:7], "fixed_times/mean/error")
+# name -> frames, height, width: 8 to 48 tokens of 8 x 8 x 8 pixels.
+SIZES = {
+  "image": (1, 32, 32),
+  "small": (9, 16, 16),
+  "clip": (9, 32, 32),
+  "wide": (9, 24, 48),
+  "long": (17, 32, 32),
+}
+
+
+def base() -> ConfigDict:
+  """The quickstart on clips of mixed size, for a time."""
+  c = guidance.base()
+  part, share = c.data.to_dict(), c.data.count // len(SIZES)
+  parts = {
+    name: part
+    | {"frames": t, "height": h, "width": w}
+    | {"count": share, "test_count": 64}
+    for name, (t, h, w) in SIZES.items()
+  }
+  with c.unlocked():
+    c.data = {"name": "mixture", "frames": 17, "parts": parts, "repeat": {}}
+    c.tokens = 18  # nothing is scaled
+    c.autoencoder.size = (17, 32, 32)
+    c.dit.frames = 3
+    c.dit.rows.update(rows=8, length=144, text=84, clips=7, bins=16)
+    c.dit.model.attention = "blocks"
+    c.dit.optimizer.schedule = "constant"
+    c.dit.schedule.until = "6 minutes"
+    del c.dit.evaluators["frechet"]
+    c.dit.evaluators.fixed_times = {"name": "fixed_times", "times": 10}
+  return c.lock()
+
+
+def sweep() -> Iterator[tuple[str, dict[str, object]]]:
+  """Name and changes of every point."""
+  yield "packed, by blocks", {}
+  yield "packed, in full", {"dit.model.attention": "full"}
+  alone = {"rows": 21, "length": 54, "text": 12, "clips": 1, "bins": 1}
+  padded = {f"dit.rows.{key}": value for key, value in alone.items()}
+  yield "padded", {"dit.model.attention": "full", **padded}
