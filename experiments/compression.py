@@ -3,9 +3,12 @@
   python -m experiments.sweep experiments/compression.py
 
 The quickstart's transformer, on latents and patches of several sizes at about
-equal compute: the more tokens a clip has, the fewer steps. All latents have as
-many numbers for a pixel. Named are the pixels of a latent cell and the cells of
-a token. A model of finer tokens sees fewer clips and more of each.
+equal compute: the more tokens a clip has, the fewer steps. A latent cell has a
+number for every eight pixels; the first frame, which stands alone, thereby has
+twice as many at eight frames a cell as at four. Named are the pixels of a cell
+and the cells of a token. A model of finer tokens sees fewer clips and more of
+each; the autoencoders are of one width and as many steps, and what captions
+they keep stands beside.
 """
 
 from __future__ import annotations
@@ -15,11 +18,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import optimizer
+from experiments import guidance
 from sora_jax.models.autoencoder import latent_size
 
 METRICS = (
-  *optimizer.METRICS[:-1],
+  *guidance.METRICS,
   "captions/autoencoder/all",
   "captions/autoencoder/digit",
 )
@@ -28,11 +31,8 @@ PIXELS = 8  # to a number of the latents
 
 
 def base() -> ConfigDict:
-  """As for the optimizers."""
-  c = optimizer.base()
-  with c.unlocked():
-    del c.dit.evaluators["fixed_times"]  # errors of other latents
-  return c.lock()
+  """The quickstart, judged by captions and Fréchet distance."""
+  return guidance.base()
 
 
 def point(

@@ -11,13 +11,13 @@ ones (real ones from others: 0.44).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ml_collections import ConfigDict
 
 from configs import quickstart
 
-METRICS = (
+CAPTIONS = (
   "captions/generated/all",
   "captions/generated low/all",
   "captions/generated high/all",
@@ -25,6 +25,9 @@ METRICS = (
   "captions/generated/motion",
   "captions/generated/background",
   "captions/generated/digit",
+)
+METRICS = (
+  *CAPTIONS,
   "frechet/generated/distance",
   "frechet/generated/low",
   "frechet/generated/high",
@@ -39,6 +42,29 @@ def base() -> ConfigDict:
     for name in set(c.dit.evaluators) - {"captions", "frechet"}:
       del c.dit.evaluators[name]
     c.dit.evaluators.captions.empty = 2
+  return c.lock()
+
+
+def mixed(sizes: Mapping[str, tuple[int, int, int]], tests: int) -> ConfigDict:
+  """The quickstart on clips of several sizes, judged by captions.
+
+  Args:
+    sizes: name -> frames, height, width of a part of the data.
+    tests: held-out clips of each.
+  """
+  c = base()
+  one, count = c.data.to_dict(), c.data.count // len(sizes)
+  parts = {}
+  for i, (name, (frames, height, width)) in enumerate(sizes.items()):
+    size = {"frames": frames, "height": height, "width": width}
+    # Seeds of their own: the same one draws the same digits in every size.
+    some = {"count": count, "test_count": tests, "seed": one["seed"] + i}
+    parts[name] = one | size | some
+  longest = max(frames for frames, *_ in sizes.values())
+  data = {"name": "mixture", "frames": longest, "parts": parts, "repeat": {}}
+  with c.unlocked():
+    c.data = data
+    del c.dit.evaluators["frechet"]
   return c.lock()
 
 

@@ -4,8 +4,9 @@
 
 The quickstart's transformer on rows of as many tokens, for as many steps, which
 hold videos alone, or images beside them: none, a quarter and a half of all
-clips. An image is a clip of one frame, whose caption names no motion. All are
-judged by videos of held-out captions.
+clips. An image is a clip of one frame, whose caption names no motion. Each has
+an autoencoder of what it sees, whose own share of captions stands beside. All
+are judged by videos of held-out captions.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from ml_collections import ConfigDict
 
 from experiments import guidance
 
-METRICS = guidance.METRICS
+METRICS = (
+  *guidance.METRICS,
+  "captions/autoencoder/all",
+  "captions/autoencoder/digit",
+)
 VIDEOS = 30_000
 
 
@@ -30,7 +35,8 @@ def _mixture(share: float) -> dict[str, object]:
   if share:
     images = round(VIDEOS * share / (1 - share))
     image = {"frames": 1, "count": images, "test_count": 1}
-    parts["image"] = video | image
+    # Another seed, or they were the videos' digits again.
+    parts["image"] = video | image | {"seed": video["seed"] + 1}
   return {"name": "mixture", "frames": 9, "parts": parts, "repeat": {}}
 
 
@@ -39,7 +45,8 @@ def base() -> ConfigDict:
   c = guidance.base()
   with c.unlocked():
     c.data = _mixture(0)
-    c.dit.rows.update(text=24, clips=2)
+    # Enough bins for an image to find another one.
+    c.dit.rows.update(text=24, clips=2, bins=16)
   return c.lock()
 
 

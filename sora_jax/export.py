@@ -81,6 +81,7 @@ def _alone(config: ConfigDict) -> ConfigDict:
   """The config without what lies on the machine that it ran on."""
   config = ConfigDict(config.to_dict())
   config.autoencoder.checkpoint = config.dit.checkpoint = ""
+  config.autoencoder.init = ""
   config.autoencoder.evaluators = config.dit.evaluators = {}
   config.autoencoder.objective.perceptual.update(weight=0.0, path="")
   for name in ("file", "source", "target", "mask"):

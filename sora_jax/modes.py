@@ -29,7 +29,7 @@ from sora_jax.utils import logs, media, processes, sections, tree
 
 def train(run: Run) -> None:
   """Every stage of the config; what is done already is not done again."""
-  trained.check_given(run.config)
+  trained.check_given(run.config, run.workdir)
   processes.check_shared(run.workdir)
   run.remember()
   stages = run.config.stages

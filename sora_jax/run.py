@@ -205,7 +205,8 @@ class Run:
       meta = {"seconds": 0.0, "finished": False}
       state = trained.fresh(self.config, name, stage, frozen)
       return state, iter(dataset(share=share, seed=seed)), seed, meta
-    check.same_model(self.config, saved.config(step), self.workdir / name)
+    where = self.workdir / name
+    check.same_model(self.config, saved.config(step), where, name)
     meta = saved.meta(step)
     before, now = meta.pop("readers", [1, 1]), self.readers(name)
     seed = meta.pop("seed", seed)

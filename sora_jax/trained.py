@@ -3,7 +3,7 @@
 `autoencoder.checkpoint` and `dit.checkpoint` are stage folders of other runs,
 or of exported ones. An autoencoder that is given is never trained; a
 transformer that is given serves where the run has none of its own, and is what
-its training begins with.
+its training begins with. An autoencoder's begins with `autoencoder.init`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from sora_jax.types import PyTree, State
 from sora_jax.utils import logs, processes
 
 CODEC = ("autoencoder", "stats")  # what a transformer freezes
-# Whose weights a stage's training begins with, by stage.
-_BEGINS = {"autoencoder": "init", "dit": "checkpoint"}
+PLAYERS = {"autoencoder": "ae", "dit": "dit"}  # whose weights a stage is for
 
 
 def folder(config: ConfigDict, workdir: Path, name: str) -> Path:
@@ -35,17 +34,38 @@ def folder(config: ConfigDict, workdir: Path, name: str) -> Path:
   return own
 
 
-def check_given(config: ConfigDict) -> None:
+def _begins(config: ConfigDict, name: str) -> str:
+  """The folder whose weights a stage's training begins with; "" for none."""
+  if name == "dit":
+    return config.dit.checkpoint
+  # Configs from before there was a choice have no such key.
+  return config.autoencoder.init if "init" in config.autoencoder else ""
+
+
+def check_given(config: ConfigDict, workdir: Path) -> None:
   """Whether what a training begins with is there and fits.
+
+  Args:
+    config: of the run.
+    workdir: where it lives; what it has trained itself, it begins with no more.
 
   Raises:
     FileNotFoundError: if a checkpoint that is named is not there.
-    ValueError: if it is of another model, or one is missing.
+    ValueError: if it is of another model, or one is missing or too much.
   """
   check.teacher(config)
   for name in ("autoencoder", "dit"):
-    for given in {config[name].checkpoint, config[name][_BEGINS[name]]} - {""}:
-      _same_model(config, Path(given))
+    if config[name].checkpoint:
+      _same_model(config, Path(config[name].checkpoint), name)
+  if init := _begins(config, "autoencoder"):
+    if config.autoencoder.checkpoint:
+      raise ValueError(
+        f"autoencoder.checkpoint={config.autoencoder.checkpoint!r} is used as "
+        f"it is, and autoencoder.init={init!r} would be trained: set one of "
+        "them"
+      )
+    if not checkpoint.exists(workdir / "autoencoder"):
+      _same_model(config, Path(init), "autoencoder")
   if config.dit.checkpoint and not config.autoencoder.checkpoint:
     raise ValueError(
       f"dit.checkpoint={config.dit.checkpoint!r} knows the latents of its own "
@@ -53,10 +73,12 @@ def check_given(config: ConfigDict) -> None:
     )
 
 
-def _same_model(config: ConfigDict, where: Path) -> Mapping[str, Any]:
+def _same_model(
+  config: ConfigDict, where: Path, name: str
+) -> Mapping[str, Any]:
   """The config that a folder was trained with, which has to fit."""
   saved = checkpoint.load_config(where)
-  check.same_model(config, saved, where)
+  check.same_model(config, saved, where, name)
   return saved
 
 
@@ -80,7 +102,7 @@ def autoencoder(
       f"the autoencoder in {where} is not trained to its end, so its "
       "latents are not measured: run its own training again, it resumes"
     )
-  _same_model(config, where)
+  _same_model(config, where, "autoencoder")
   return processes.local(frozen(checkpoint.load(where, abstract)))
 
 
@@ -105,7 +127,7 @@ def teacher(config: ConfigDict, abstract: PyTree) -> PyTree:
   """
   check.teacher(config)
   where = Path(config.dit.checkpoint)
-  _same_model(config, where)
+  _same_model(config, where, "dit")
   found = checkpoint.load(where, {"ema": {"dit": abstract}})
   return processes.local(found["ema"]["dit"])
 
@@ -120,7 +142,7 @@ def restored(
     ValueError: if it holds one of another model.
   """
   where = folder(config, workdir, name)
-  saved = _same_model(config, where)
+  saved = _same_model(config, where, name)
   if name == "dit" and where != workdir / name:
     check.same_objective(config, saved, where)
   wanted = {"step": abstract.step, "ema": abstract.ema}
@@ -146,12 +168,14 @@ def fresh(config: ConfigDict, name: str, stage: Stage, fixed: PyTree) -> State:
     FileNotFoundError: if weights are given and not there.
     ValueError: if they are of another model, or of other latents.
   """
-  state, given = stage.make(), config[name][_BEGINS[name]]
+  state, given = stage.make(), _begins(config, name)
   if not given:
     return state
   where = Path(given)
-  _same_model(config, where)
-  wanted = {"ema": stage.abstract.ema}
+  _same_model(config, where, name)
+  # Not the second player, which learns anew.
+  player = PLAYERS[name]
+  wanted = {"ema": {player: stage.abstract.ema[player]}}
   if name == "dit":
     wanted["frozen"] = {k: stage.abstract.frozen[k] for k in CODEC}
   found = checkpoint.load(where, wanted)
@@ -161,4 +185,6 @@ def fresh(config: ConfigDict, name: str, stage: Stage, fixed: PyTree) -> State:
   logs.say(f"{name}: begins with the weights in {where}")
   # Twice, for a step gives both away.
   params = jax.tree.map(jnp.copy, found["ema"])
-  return state.replace(params=params, ema=found["ema"])
+  return state.replace(
+    params=state.params | params, ema=state.ema | found["ema"]
+  )

@@ -117,6 +117,16 @@ def test_a_checkpoint_of_another_model(changes, named):
     )
 
 
+def test_an_autoencoder_serves_every_transformer():
+  def check_codec(changes):
+    now, there = changed(changes), pathlib.Path("there")
+    check.same_model(now, saved(changed({})), there, "autoencoder")
+
+  check_codec({"dit.process.target": "x0", "text.vocab_size": 299})
+  with pytest.raises(ValueError, match=r"autoencoder\.model: saved"):
+    check_codec({"autoencoder.model.channels": 4})
+
+
 def test_a_checkpoint_from_before_there_were_kinds_of_blocks():
   old = saved(changed({}))
   del old["autoencoder"]["model"]["block"]

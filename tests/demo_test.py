@@ -21,7 +21,7 @@ def at_the_root(monkeypatch):
 
 
 def test_the_config_names_weights_of_its_own_kind():
-  trained.check_given(demo.get_config())
+  trained.check_given(demo.get_config(), pathlib.Path("none"))
   size = sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file())
   assert size < 40e6
   card = (FOLDER / "README.md").read_text()

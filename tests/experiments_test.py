@@ -1,12 +1,24 @@
 """Result files say what made them; the oracle's table is what it counts."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
-from experiments import autoencoder, latents, oracle, record, scaling
+from experiments import (
+  autoencoder,
+  framing,
+  joint,
+  latents,
+  oracle,
+  record,
+  scaling,
+)
+from experiments import packing as packing_at_equal_time
 from experiments.bench import packing
-from sora_jax import build
+from sora_jax import build, trained
 from sora_jax.data.latents import Item
+from sora_jax.types import Clip
 
 
 def test_a_result_file_says_what_made_it(tmp_path, monkeypatch):
@@ -65,6 +77,17 @@ def test_every_point_of_the_autoencoder_is_a_config(data):
     with config.unlocked():
       config.update_from_flattened_dict(changes)
     build.everything(config)
+    trained.check_given(config, pathlib.Path("none"))
+
+
+@pytest.mark.parametrize("module", [framing, joint, packing_at_equal_time])
+def test_a_mixture_keeps_its_sizes(module):
+  config = module.base()
+  for name, part in config.data.parts.items():
+    size = (part.frames, part.height, part.width)
+    clip = Clip(np.zeros((*size, 3), np.uint8), 8.0, "a red one", name)
+    kept = build.prepare(config, "test")(clip, np.random.default_rng(0))
+    assert kept.video.shape[:3] == size
 
 
 def test_every_point_of_the_latents_is_a_config():

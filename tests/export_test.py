@@ -83,22 +83,36 @@ def test_a_config_may_name_it(tiny, folder, tmp_path):
 
 def test_an_autoencoder_begins_with_it(tiny, run, folder, tmp_path):
   ours = folder / "autoencoder"
+  # A second player, of which the folder knows nothing, learns anew.
   config = tiny({"autoencoder.init": str(ours)})
+  with config.unlocked():
+    config.autoencoder.objective.adversary.weight = 0.1
+    config.dit.process.target = "x0"  # of another transformer, no matter
   begun = Run(config, tmp_path / "run")
-  trained.check_given(config)
+  trained.check_given(config, begun.workdir)
   video = np.zeros((2, *config.autoencoder.size, 3), np.uint8)
   batch = {"video": video, "mask": np.ones(video.shape[:-1], bool)}
   fixed = {"stats": begun.codec.no_stats()}
   stage = begun.stage("autoencoder", batch, fixed, epoch=1)
   state = trained.fresh(config, "autoencoder", stage, fixed)
-  wanted = Run.open(folder).restored("autoencoder").ema
+  wanted = Run.open(folder).restored("autoencoder").ema["ae"]
   for found in (state.params, state.ema):
-    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    assert set(found) == {"ae", "disc"}
+    jax.tree.map(np.testing.assert_array_equal, found["ae"], wanted)
   # Its latents change, and are measured anew.
   assert (np.asarray(state.frozen["stats"]["std"]) == 1).all()
   other = tiny({"autoencoder.init": str(ours), "autoencoder.model.width": 4})
   with pytest.raises(ValueError, match="width"):
-    trained.check_given(other)
+    trained.check_given(other, begun.workdir)
+  # What the run has trained itself, it goes on with.
+  trained.check_given(other, run.workdir)
+  both = {"autoencoder.init": str(ours), "autoencoder.checkpoint": str(ours)}
+  with pytest.raises(ValueError, match="set one of them"):
+    trained.check_given(tiny(both), begun.workdir)
+  old = tiny()
+  with old.unlocked():
+    del old.autoencoder.init
+  trained.check_given(old, begun.workdir)
 
 
 def test_training_begins_with_it(tiny, folder, tmp_path):

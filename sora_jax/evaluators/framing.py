@@ -21,22 +21,26 @@ class Framing:
 
   What Sora's report says of models that are trained on square crops: that they
   show things that are partly out of view. Rows: real clips, the same through
-  the autoencoder, and what is generated from their captions at their sizes,
-  with its 95 % bootstrap interval over clips. For sets with plain backgrounds.
+  the autoencoder, and what is generated from their captions, with its 95 %
+  bootstrap interval over clips. For sets with plain backgrounds.
 
   Attributes:
     context: with clips and a pipeline.
     clips: captions to judge; 0 for all.
     seed: of the noise.
+    size: (T, H, W) of what is generated; () for the sizes of the clips.
   """
 
   context: Context
   clips: int
   seed: int
+  size: tuple[int, ...]
 
   def run(self, state: State) -> Iterator[tuple[str, float]]:
     clips = self.context.first(self.clips)
     requests = prompted(clips, [clip.text for clip in clips], self.seed)
+    if self.size:
+      requests = [dataclasses.replace(r, size=self.size) for r in requests]
     made = self.context.pipeline(trained(state), state.frozen, requests)
     real = [clip.video for clip in clips]
     yield "real/cut", float(cut(real).mean())

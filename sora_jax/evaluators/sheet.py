@@ -178,7 +178,10 @@ def leak(codec: streaming.Streaming, frozen: Any, video: np.ndarray) -> float:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _leak(codec, frozen: Any, x: Array, tangent: Array) -> Array:
-  model, ct = codec.objective.model, codec.objective.model.compression[0]
+  # What it sees does not depend on how it multiplies, and what is rounded has
+  # gradients of its own, backwards alone.
+  model = codec.objective.model.clone(matmul=None)
+  ct = model.compression[0]
   params = {"params": frozen["autoencoder"]}
 
   def both(x):

@@ -118,8 +118,8 @@ class Autoencoder(nn.Module):
       so that neighbours can tell different things of what they share.
     logvar: starting log-variance of the latents around their mean.
     dtype: of the computation; parameters are float32.
-    matmul: that the operands of the residual networks are rounded to, which
-      sum in float32; None for `dtype`. The linear path stays in float32.
+    matmul: that the operands of the residual networks' weights are rounded to,
+      which sum in float32; None for `dtype`. The linear path stays in float32.
   """
 
   compression: Compression

@@ -28,7 +28,7 @@ class CausalAttention(nn.Module):
     heads: that the channels are split into.
     frames: that a frame looks at, itself included.
     dtype: of the computation.
-    matmul: that operands are rounded to; None for `dtype`.
+    matmul: that operands of the projections are rounded to; None for `dtype`.
   """
 
   heads: int

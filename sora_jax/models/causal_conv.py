@@ -83,10 +83,11 @@ def frames(x: Array, kernel: Array) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def rounded(x: Array, kernel: Array, dtype: Any) -> Array:
-  """The same with operands rounded to `dtype` and float32 sums, by matmuls.
+  """The same of float32 x, operands rounded to `dtype`, sums float32.
 
-  So are both gradients; that of x is the convolution of the result's with the
-  kernel turned round.
+  By matmuls, which is for CPUs: accelerators convolve bfloat16 activations as
+  fast as they multiply. Both gradients are made likewise; that of x is the
+  convolution of the result's with the kernel turned round.
   """
   return _rounded(x, kernel, dtype)[0]
 
@@ -113,10 +114,10 @@ def _rows(seen: Array, kernel: Array) -> list[Array]:
 
 
 def _rounded(x, kernel, dtype):
-  seen, turned = _beside(x, kernel, dtype), kernel.astype(dtype)
+  seen, low = _beside(x, kernel, dtype), kernel.astype(dtype)
   kt, kh, kw, channels, features = kernel.shape
   dot = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
-  taps = turned.reshape(kt * kh, kw * channels, features)
+  taps = low.reshape(kt * kh, kw * channels, features)
   # All neighbours side by side are one matmul (im2col), whose operand takes
   # longer to copy than these few to sum.
   out = sum(
@@ -124,7 +125,7 @@ def _rounded(x, kernel, dtype):
     for row, tap in zip(_rows(seen, kernel), taps)
   )
   size = (x.shape[1] - kt + 1, *x.shape[2:4])
-  return out.reshape(len(x), *size, features), (seen, turned)
+  return out.reshape(len(x), *size, features), (seen, low)
 
 
 def _rounded_gradients(dtype, saved, d):

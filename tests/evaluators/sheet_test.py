@@ -80,8 +80,10 @@ class Differing(ae.Autoencoder):
     return mean + ahead[:, None, None, None, :], logvar
 
 
-def made(kind=ae.Autoencoder):
-  model = autoencoder((2, 4, 4), channels=3, kind=kind, logvar=-6.0)
+def made(kind=ae.Autoencoder, matmul=None):
+  model = autoencoder(
+    (2, 4, 4), channels=3, kind=kind, logvar=-6.0, matmul=matmul
+  )
   video = jnp.zeros((1, 3, 8, 8, 3))
   init = nn.meta.unbox(jax.eval_shape(model.init, jax.random.key(0), video))
   objective = Autoencode(model, "l2", {}, 1e-6, "pca", 0.0)
@@ -127,6 +129,7 @@ def test_a_seam_is_seen_where_tiles_are_blended(side, monkeypatch):
 def test_what_looks_ahead_leaks(frames):
   video = np.random.default_rng(0).integers(0, 256, (frames, 8, 8, 3), np.uint8)
   assert sheet.leak(*made(), video) == 0
+  assert sheet.leak(*made(matmul=jnp.bfloat16), video) == 0
   assert sheet.leak(*made(Leaky), video) > 1e-3
   assert sheet.leak(*made(Differing), video) > 1e-3
 

@@ -12,7 +12,7 @@ import pytest
 from sora_jax.models import autoencoder as ae
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.training import optimizer
-from tests.conftest import BLOCKS, autoencoder
+from tests.conftest import BLOCKS, autoencoder, filled
 
 COMPRESSIONS = [(4, 8, 8), (1, 8, 8), (8, 8, 8), (2, 4, 8)]
 SPACE, CHANNELS, CELLS = (16, 24), 4, 3
@@ -286,6 +286,34 @@ def test_a_direction_without_variance_is_harmless():
   assert jnp.abs(z).max() < 10
   back = z @ found["out_kernel"] + found["out_bias"]
   np.testing.assert_allclose(back, cells, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_bfloat16_operands_change_little_and_their_gradients_too(kind):
+  exact = model(kind=kind)
+  low = exact.clone(matmul=jnp.bfloat16)
+  x = video((4, 8, 8))
+  init = jax.eval_shape(exact.init, jax.random.key(0), x)
+  params = filled(nn.meta.unbox(init["params"]))
+
+  def loss(m, params):
+    return jnp.square(m.apply({"params": params}, x)).mean()
+
+  def off(a, b):
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+  out = [m.apply({"params": params}, x) for m in (low, exact)]
+  assert out[0].dtype == jnp.float32 and 0 < off(*out) < 0.02
+  for a, b in zip(
+    *(jax.tree.leaves(jax.grad(loss, 1)(m, params)) for m in (low, exact)),
+    strict=True,
+  ):
+    assert a.dtype == jnp.float32 and off(a, b) < 0.05
+  # It starts from the same linear path, which is exact.
+  linear = jax.tree.map(jnp.zeros_like, params)
+  linear |= {k: params[k] for k in ("linear_in", "linear_out")}
+  both = (m.apply({"params": linear}, x) for m in (low, exact))
+  np.testing.assert_array_equal(*both)
 
 
 def test_parity_is_told_by_row_and_column():
