@@ -73,9 +73,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # The point "large" of experiments/autoencoder.py --data=world.
     c.autoencoder.checkpoint = "experiments/results/demo/autoencoder"
     c.autoencoder.model.update(width=192, depth=4, parity=True)
-    c.autoencoder.update(size=(17, 64, 64), batch=4)
+    c.autoencoder.model.matmul = "bfloat16"
+    c.autoencoder.update(size=(17, 64, 64), batch=8)
     c.autoencoder.optimizer.update(
-      name="muon", schedule="linear", learning_rate=2e-3, warmup=30, b1=0.95
+      name="muon",
+      schedule="linear",
+      learning_rate=2e-3,
+      warmup=30,
+      b1=0.95,
+      matmul="bfloat16",
     )
     c.autoencoder.schedule.update(until="10000 steps", evaluate="never")
 

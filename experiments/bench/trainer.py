@@ -1,4 +1,4 @@
-"""The transformer's training step, for benches that need no run."""
+"""A stage's training step, for benches that need no run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import jax
 from ml_collections import ConfigDict
 
 from sora_jax import build, estimate
-from sora_jax.objectives.latent_diffusion import LatentDiffusion
 from sora_jax.training import step
-from sora_jax.types import Batch, State
+from sora_jax.types import Batch, PyTree, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +21,12 @@ class Trainer:
   """What a config trains.
 
   Attributes:
-    objective: what is minimised.
+    objective: what is minimised, of objectives/.
     update: (state, batch) -> (state, metrics), not compiled.
     fresh: makes a state.
   """
 
-  objective: LatentDiffusion
+  objective: Any
   update: step.Step
   fresh: Callable[[], State]
 
@@ -37,13 +36,24 @@ class Trainer:
 
 
 def make(config: ConfigDict, batch: Batch) -> Trainer:
-  """The trainer of a config for batches like `batch`."""
-  objective = build.diffusion(config)
-  optimizers = build.optimizers(config.dit, objective.losses, 1)
+  """The transformer's trainer of a config for batches like `batch`."""
+  return _made(build.diffusion(config), config.dit, batch, {})
+
+
+def autoencoder(config: ConfigDict, batch: Batch) -> Trainer:
+  """The autoencoder's."""
+  codec = build.autoencoder(config)
+  return _made(codec, config.autoencoder, batch, {"stats": codec.no_stats()})
+
+
+def _made(
+  objective: Any, section: ConfigDict, batch: Batch, frozen: PyTree
+) -> Trainer:
+  optimizers = build.optimizers(section, objective.losses, 1)
   key = jax.random.PRNGKey(0)
   initial = functools.partial(step.initial, objective, optimizers)
-  fresh = jax.jit(lambda: nn.meta.unbox(initial(key, batch, {})))
-  update = step.make(objective, optimizers, config.dit.ema)
+  fresh = jax.jit(lambda: nn.meta.unbox(initial(key, batch, frozen)))
+  update = step.make(objective, optimizers, section.ema)
   return Trainer(objective, update, fresh)
 
 
