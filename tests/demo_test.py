@@ -8,6 +8,8 @@ import pytest
 from configs import demo
 from experiments import record
 from sora_jax import trained
+from sora_jax.evaluators import metrics
+from sora_jax.objectives.streaming import Streaming
 from sora_jax.run import Run
 from sora_jax.training import exported
 
@@ -47,3 +49,19 @@ def test_it_samples_several_sizes_and_obeys_the_background(tmp_path):
   assert (red - blue > 80).any()
   wide = run.sample(captions[:1], size=(9, 48, 80))
   assert wide[0].shape == (9, 48, 80, 3)
+
+
+def test_the_later_autoencoder_loses_less(tmp_path):
+  config = demo.get_config("composition")
+  later = record.RESULTS / "world_autoencoder" / "autoencoder"
+  clip = Run(config, tmp_path).data.clips("test")[0]
+
+  def lost(where):
+    with config.unlocked():
+      config.autoencoder.checkpoint = str(where)
+    run = Run(config, tmp_path)
+    codec = Streaming(run.codec)
+    out = codec.round_trip(run.autoencoder(), clip.video[None])[0]
+    return metrics.psnr(clip.video, out)
+
+  assert lost(later) > lost(FOLDER / "autoencoder") > 28
