@@ -26,7 +26,7 @@ from sora_jax.run import Run
 from sora_jax.utils import logs
 
 DEMO = record.RESULTS / "demo"
-THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 0.4)
+THRESHOLDS = (0.0, 0.2, 0.4, 0.8, 1.6)
 
 
 def measured(run: Run, clips: int, rounds: int) -> list[dict[str, object]]:
