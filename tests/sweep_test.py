@@ -139,7 +139,9 @@ def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
 
   run = Run.open(found[0].model)
   saved = caching.measured(run, clips=2, rounds=1)
-  assert [row["point"] for row in saved] == ["0", "0.05", "0.1", "0.2", "0.4"]
+  assert [row["point"] for row in saved] == [
+    f"{cache:g}" for cache in caching.THRESHOLDS
+  ]
   assert (saved[0]["time"], saved[0]["psnr"]) == (1, metrics.BEST_PSNR)
   assert all(0 < row["psnr_worst"] <= row["psnr"] for row in saved)
 
