@@ -93,3 +93,14 @@ def adamw(learning_rate: float, warmup: int) -> dict:
     "b2": 0.99,
     "weight_decay": 0.01,
   }
+
+
+def muon(schedule: str, learning_rate: float, warmup: int) -> dict:
+  """What changes of `adamw` for Muon."""
+  return {
+    "name": "muon",
+    "schedule": schedule,
+    "learning_rate": learning_rate,
+    "warmup": warmup,
+    "b1": 0.95,
+  }

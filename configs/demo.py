@@ -70,18 +70,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.text.update(vocab_size=1024, max_tokens=80)
     c.tokens = 16  # of 16 x 16 pixels: nothing is scaled
 
-    # The point "large" of experiments/autoencoder.py --data=world.
+    # The model of the point "large" of experiments/autoencoder.py; the weights
+    # were trained in float32, four clips to a batch, as their card says.
     c.autoencoder.checkpoint = "experiments/results/demo/autoencoder"
     c.autoencoder.model.update(width=192, depth=4, parity=True)
     c.autoencoder.model.matmul = "bfloat16"
     c.autoencoder.update(size=(17, 64, 64), batch=8)
     c.autoencoder.optimizer.update(
-      name="muon",
-      schedule="linear",
-      learning_rate=2e-3,
-      warmup=30,
-      b1=0.95,
-      matmul="bfloat16",
+      common.muon("linear", 2e-3, warmup=30), matmul="bfloat16"
     )
     c.autoencoder.schedule.update(until="10000 steps", evaluate="never")
 
@@ -106,12 +102,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "frames": 0.1,
     }
     c.dit.optimizer.update(
-      name="muon",
-      schedule="trapezoid",
-      learning_rate=3e-3,
-      warmup=200,
-      b1=0.95,
-      matmul="bfloat16",
+      common.muon("trapezoid", 3e-3, warmup=200), matmul="bfloat16"
     )
     c.dit.ema = 0.999
     c.dit.schedule.update(until="40000 steps", evaluate="10000 steps")

@@ -36,9 +36,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     # At equal time Muon led AdamW, and many small crops fewer large ones.
     c.autoencoder.update(size=(17, 64, 64), batch=4)
-    c.autoencoder.optimizer.update(
-      name="muon", schedule="linear", learning_rate=2e-3, warmup=30, b1=0.95
-    )
+    c.autoencoder.optimizer.update(common.muon("linear", 2e-3, warmup=30))
     c.autoencoder.schedule.update(
       until="4500 steps", save="5 minutes", evaluate="never"
     )
@@ -52,9 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.dit.rows.update(rows=4, length=320, text=64, clips=2, bins=16)
     c.dit.shift.base_tokens = 160  # towards noise, where the caption decides
     c.dit.mixture = {"clip": 0.6, "first_frame": 0.3, "frames": 0.1}
-    c.dit.optimizer.update(
-      name="muon", schedule="trapezoid", learning_rate=3e-3, warmup=100, b1=0.95
-    )
+    c.dit.optimizer.update(common.muon("trapezoid", 3e-3, warmup=100))
     c.dit.ema = 0.999
     c.dit.schedule.update(
       until="5000 steps", save="5 minutes", evaluate="2500 steps"

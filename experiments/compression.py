@@ -21,11 +21,7 @@ from ml_collections import ConfigDict
 from experiments import guidance
 from sora_jax.models.autoencoder import latent_size
 
-METRICS = (
-  *guidance.METRICS,
-  "captions/autoencoder/all",
-  "captions/autoencoder/digit",
-)
+METRICS = guidance.WITH_CEILING
 STEPS = 1500  # of 32 tokens and their captions' 12
 PIXELS = 8  # to a number of the latents
 

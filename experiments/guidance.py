@@ -33,6 +33,13 @@ METRICS = (
   "frechet/generated/high",
 )
 
+# Beside what captions the autoencoder keeps, where points have their own.
+WITH_CEILING = (
+  *METRICS,
+  "captions/autoencoder/all",
+  "captions/autoencoder/digit",
+)
+
 
 def base() -> ConfigDict:
   """The quickstart, judged by captions and Fréchet distance."""

@@ -17,11 +17,7 @@ from ml_collections import ConfigDict
 
 from experiments import guidance
 
-METRICS = (
-  *guidance.METRICS,
-  "captions/autoencoder/all",
-  "captions/autoencoder/digit",
-)
+METRICS = guidance.WITH_CEILING
 VIDEOS = 30_000
 
 
