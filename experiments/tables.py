@@ -1,10 +1,11 @@
-"""Writes the README's tables of results from the files that they come from.
+"""Writes the pages' tables of results from the files that they come from.
 
   python -m experiments.tables
 
-A table stands between the lines `<!-- table: NAME -->` and `<!-- end -->`, and
-what is between them is replaced. The tests look whether it is up to date, and
-whether any table has figures outside of such lines.
+The pages are the repository's README and that of this folder. A table stands
+between the lines `<!-- table: NAME -->` and `<!-- end -->`, and what is between
+them is replaced. The tests look whether it is up to date, and whether any table
+has figures outside of such lines.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from experiments import (
 )
 from sora_jax.utils import files, logs
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 Row = Mapping[str, str]
@@ -117,8 +119,7 @@ def of_sweep(name: str, columns: Mapping[str, str], digits: int = 2) -> Lines:
   )
 
 
-def autoencoders() -> Lines:
-  """PSNR of the autoencoders that were trained longest, on unseen clips."""
+def _autoencoders() -> list[list[str]]:
   rows: list[list[str]] = []
   trained = (("clips", "parity"), ("world", "large"), ("world", "longer"))
   for data, point in trained:
@@ -131,8 +132,13 @@ def autoencoders() -> Lines:
       label = "matrix" if name == "linear" else f"`{name}`"
       steps = f"{int(own[0]['steps']):,}"
       rows.append([data, label, steps, *cells, f"{_mean(tested, 'ssim'):.3f}"])
+  return rows
+
+
+def autoencoders() -> Lines:
+  """PSNR of the autoencoders that were trained longest, on unseen clips."""
   head = ["data", "autoencoder", "steps", "PSNR", "first frame", "SSIM"]
-  yield from _table(head, rows)
+  yield from _table(head, _autoencoders())
 
 
 def demo_read() -> Lines:
@@ -217,6 +223,71 @@ def caching() -> Lines:
   )
 
 
+def _beside(row: Row, table: str, name: str, digits: int = 2) -> str:
+  """A figure of what was generated, and that of the ceiling in brackets."""
+  made, most = (
+    float(row[f"{table}/{who}/{name}"]) for who in ("generated", "autoencoder")
+  )
+  return f"{name} {made:.{digits}f} ({most:.{digits}f})"
+
+
+def headlines() -> Lines:
+  """The front page's: what each experiment came to, in a line."""
+
+  def first(name: str, point: str) -> Row:
+    return _points(record.load(name)[1])[point][0]
+
+  def read(row: Row, names: Sequence[str]) -> str:
+    return ", ".join(_beside(row, "captions", name) for name in names)
+
+  (eight,) = _points(record.load("quickstart")[1]).values()
+  lines = [
+    [
+      "captions obeyed by eight minutes of training (ceiling)",
+      read(eight[0], quickstart.ATTRIBUTES),
+      "`quickstart.py`",
+    ]
+  ]
+  for point in ("simple", "composition"):
+    said = read(first("demo", point), [n for n in demo.READ if n != "all"])
+    lines.append([f"by the demo, set `{point}`", said, "`demo.py`"])
+  law, task = first("physics", "test"), first("tasks", "composition")
+  lines += [
+    [
+      "the demo's motion after five given frames: error (ceiling)",
+      f"{_beside(law, 'laws', 'velocity')} units/s; a still picture "
+      f"{float(law['laws/last frame repeated/velocity']):.2f}",
+      "`physics.py`",
+    ],
+    [
+      "the demo's video from a picture, PSNR",
+      f"{float(task['tasks/i2v/generated']):.1f} dB; with another caption "
+      f"{float(task['tasks/i2v/other caption']):.1f}, the picture repeated "
+      f"{float(task['tasks/i2v/filled']):.1f}",
+      "`tasks.py`",
+    ],
+  ]
+  teacher, student = (
+    float(first("few_steps", point)["frechet/generated/distance"])
+    for point in ("teacher, 50 steps", "student of 8 times, 4 steps")
+  )
+  said = f"Fréchet distance {student:.2f} and {teacher:.2f}"
+  lines.append(["four steps against fifty of the teacher", said])
+  lines[-1].append("`few_steps.py`")
+  best = {(row[0], row[1]): row[3] for row in _autoencoders()}
+  (world,) = {v for (data, n), v in best.items() if n == "`longer`"}
+  (clips,) = {v for (data, n), v in best.items() if n == "`parity`"}
+  lines.append(
+    [
+      "autoencoder at 4x8x8 against a matrix, PSNR of unseen clips",
+      f"{world} and {best['world', 'matrix']} dB (world), {clips} and "
+      f"{best['clips', 'matrix']} (five real clips)",
+      "`autoencoder.py`",
+    ]
+  )
+  yield from _table(["what", "measured", "by"], lines)
+
+
 LOST = {
   f"{name}, {row}": f"drift/{row}/{name}"
   for name in ("identity", "background", "contrast", "sharpness")
@@ -231,6 +302,7 @@ READ = {
   "Fréchet distance": "frechet/generated/distance",
 }
 TABLES: dict[str, Callable[[], Lines]] = {
+  "headlines": headlines,
   "oracle": oracles,
   "quickstart": eight_minutes,
   "autoencoder": autoencoders,
@@ -261,10 +333,11 @@ def written(text: str) -> str:
 
 
 def main(argv: list[str]) -> None:
-  """Writes the README."""
+  """Writes the pages."""
   del argv
-  files.write_text(README, written(README.read_text()))
-  logs.say(f"{README}")
+  for page in PAGES:
+    files.write_text(page, written(page.read_text()))
+    logs.say(f"{page}")
 
 
 if __name__ == "__main__":

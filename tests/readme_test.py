@@ -1,4 +1,4 @@
-"""The README's figures are those of the result files."""
+"""The pages' figures are those of the result files."""
 
 import re
 
@@ -6,16 +6,28 @@ import pytest
 
 from experiments import tables
 
-TEXT = tables.README.read_text()
+PAGES = {
+  str(page.relative_to(tables.ROOT)): page.read_text()
+  for page in (*tables.PAGES, tables.ROOT / "sora_jax" / "README.md")
+}
 
 
-def test_tables_are_up_to_date():
-  assert tables.BLOCK.search(TEXT)
-  assert tables.written(TEXT) == TEXT, "run python -m experiments.tables"
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_are_up_to_date(page):
+  made = tables.written(PAGES[page])
+  assert made == PAGES[page], "run python -m experiments.tables"
 
 
-def test_no_table_has_figures_from_elsewhere():
-  rest = tables.BLOCK.sub("", TEXT)
+def test_every_table_stands_on_a_page():
+  stand = {
+    found[2] for text in PAGES.values() for found in tables.BLOCK.finditer(text)
+  }
+  assert stand >= set(tables.TABLES) - {"drift"}  # not run yet
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_table_has_figures_from_elsewhere(page):
+  rest = tables.BLOCK.sub("", PAGES[page])
   rows = [line for line in rest.splitlines() if line.startswith("|")]
   assert rows and not [row for row in rows if re.search(r"\d\.\d", row)]
 
@@ -26,9 +38,13 @@ def test_a_table_that_nothing_makes_is_an_error():
     tables.written(text)
 
 
-def test_a_file_that_the_readme_names_is_there():
-  named = set(re.findall(r"`((?:experiments|configs|colabs)/[\w/.]+)`", TEXT))
-  missing = [
-    name for name in named if not (tables.README.parent / name).exists()
-  ]
-  assert len(named) > 10 and not missing
+@pytest.mark.parametrize("page", PAGES)
+def test_a_file_that_a_page_names_is_there(page):
+  text, here = PAGES[page], (tables.ROOT / page).parent
+  named = {
+    tables.ROOT / name
+    for name in re.findall(r"`((?:experiments|configs|colabs)/[\w/.]+)`", text)
+  }
+  linked = {here / name for name in re.findall(r"\]\(([\w/.]+\.\w+)\)", text)}
+  missing = [file for file in named | linked if not file.exists()]
+  assert named and linked and not missing
