@@ -11,8 +11,9 @@ principal components of crops of the training data as it is judged. The point
   python -m experiments.autoencoder --data=clips --clips=/path --points=large \
     --minutes=60
 
-"longer" goes on from such weights of the world, those that ship, and runs only
-when it is named: it begins ahead of the others.
+"longer" goes on from the world's weights that ship, and runs only when it is
+named: it begins ahead of the others. Those that ship now are what it made of
+what "large" had made.
 
 Of a folder of clips five are held out by name. Training takes crops of 64
 pixels from 320-pixel frames at 24 frames per second, scaled down by up to 2.5,
@@ -55,7 +56,7 @@ from sora_jax.utils import files, logs
 
 HELD_OUT = ("cups.mp4", "dog.mp4", "elf.webm", "movi_c.gif", "rabbit.mp4")
 START = 32  # batches of crops whose principal components training starts from
-DEMO = "experiments/results/demo/autoencoder"  # "large", trained
+DEMO = "experiments/results/demo/autoencoder"
 YARDSTICK = 128  # batches, of what is judged, that the yardstick is made of
 # Steps that measure how many fit into the time, at their end: in the first
 # epoch of a folder files are decoded, which later ones find in memory.

@@ -51,17 +51,9 @@ def test_it_samples_several_sizes_and_obeys_the_background(tmp_path):
   assert wide[0].shape == (9, 48, 80, 3)
 
 
-def test_the_later_autoencoder_loses_less(tmp_path):
-  config = demo.get_config("composition")
-  later = record.RESULTS / "world_autoencoder" / "autoencoder"
-  clip = Run(config, tmp_path).data.clips("test")[0]
-
-  def lost(where):
-    with config.unlocked():
-      config.autoencoder.checkpoint = str(where)
-    run = Run(config, tmp_path)
-    codec = Streaming(run.codec)
-    out = codec.round_trip(run.autoencoder(), clip.video[None])[0]
-    return metrics.psnr(clip.video, out)
-
-  assert lost(later) > lost(FOLDER / "autoencoder") > 28
+def test_its_autoencoder_loses_little(tmp_path):
+  run = Run(demo.get_config("composition"), tmp_path)
+  clip = run.data.clips("test")[0]
+  codec = Streaming(run.codec)
+  out = codec.round_trip(run.autoencoder(), clip.video[None])[0]
+  assert metrics.psnr(clip.video, out) > 33

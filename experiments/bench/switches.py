@@ -47,10 +47,10 @@ def _operands(stage: str) -> Switches:
 
 
 TRANSFORMER: Switches = _operands("dit") | {
-  "nothing recomputed": {"dit.model.remat": "none"},
+  "matmuls kept, the rest recomputed": {"dit.model.remat": "dots"},
   "all recomputed": {"dit.model.remat": "full"},
   "attention by blocks": {"dit.model.attention": "blocks"},
-  "blocks unrolled": {"dit.model.scan": False},
+  "blocks scanned": {"dit.model.scan": True},
 }
 
 
