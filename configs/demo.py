@@ -11,6 +11,14 @@ colon stands a set of the world that the model is judged on, or `tiny`, or both
 with a comma:
 
   python -m sora_jax.main --mode=eval --config=configs/demo.py:composition
+
+`images` instead of a set trains on first frames alone, at a fifth of the cost:
+what things look like, and that each is in one place. Videos go on from there:
+
+  python -m sora_jax.main --config=configs/demo.py:images \
+    --config.dit.checkpoint='' --workdir=runs/images
+  python -m sora_jax.main --config=configs/demo.py \
+    --config.dit.checkpoint=runs/images/dit --workdir=runs/videos
 """
 
 from __future__ import annotations
@@ -48,25 +56,46 @@ def _part(name: str, frames: int, height: int, width: int, count: int) -> dict:
   }
 
 
-def get_config(arg: str | None = None) -> ConfigDict:
+def _mixture(c: ConfigDict, images: bool) -> None:
+  """All sets in their sizes; of images a set's size once."""
+  parts = {}
+  for name, frames, height, width, count in PARTS:
+    frames = 1 if images else frames
+    part = _part(name, frames, height, width, count)
+    parts.setdefault(f"{name}-{frames}x{height}x{width}", part)
+  c.data = {"name": "mixture", "frames": 17, "parts": parts, "repeat": {}}
+  unfit = {"captions"}  # they need one set, see above
+  if images:
+    unfit |= {"continuation", "frechet"}
+  for name in unfit:
+    del c.dit.evaluators[name]
+
+
+def _chosen(arg: str | None) -> tuple[str | None, str | None]:
+  """What stands behind the colon: a set or `images`, and `tiny`."""
+  valid = {"images", *(name for name, *_ in PARTS)}
   words = arg.split(",") if arg else []
-  sets = [word for word in words if word in {name for name, *_ in PARTS}]
-  rest = [word for word in words if word not in sets]
-  if len(sets) > 1 or rest not in ([], ["tiny"]):
+  data = [word for word in words if word in valid]
+  rest = [word for word in words if word not in valid]
+  if len(data) > 1 or rest not in ([], ["tiny"]):
     raise ValueError(
-      f"unknown config argument {arg!r}; valid: one of "
-      f"{sorted({name for name, *_ in PARTS})}, 'tiny', or both with a comma"
+      f"unknown config argument {arg!r}; valid: one of {sorted(valid)}, "
+      "'tiny', or both with a comma"
     )
-  c = world.get_config() if sets else dit_b.get_config()
+  return data[0] if data else None, rest[0] if rest else None
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  data, rest = _chosen(arg)
+  of_one = data not in (None, "images")
+  c = world.get_config() if of_one else dit_b.get_config()
   with c.unlocked():
-    if sets:
-      c.data.update(set=sets[0], length="mixed")
-      if sets[0] == "shots":
+    if of_one:
+      c.data.update(set=data, length="mixed")
+      if data == "shots":
         del c.dit.evaluators["laws"]  # it judges clips of one shot
     else:
-      parts = {f"{p[0]}-{'x'.join(map(str, p[1:4]))}": _part(*p) for p in PARTS}
-      c.data = {"name": "mixture", "frames": 17, "parts": parts, "repeat": {}}
-      del c.dit.evaluators["captions"]  # they need one set, see above
+      _mixture(c, images=data == "images")
     c.text.update(vocab_size=1024, max_tokens=80)
     c.tokens = 16  # of 16 x 16 pixels: nothing is scaled
 
@@ -128,4 +157,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "[0s] a large magenta ball moves right on a white background "
       "[1s] cut: a large magenta ball moves up on a black background",
     )
-  return common.finish(c, rest[0] if rest else None)
+    if data == "images":
+      c.dit.rows.update(clips=10, text=160)  # 16 tokens each, and captions
+      c.sample.size = (1, 64, 64)
+      c.sample.prompts = c.sample.prompts[:-1]  # an image has no cut
+  return common.finish(c, rest)

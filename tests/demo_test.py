@@ -51,6 +51,20 @@ def test_it_samples_several_sizes_and_obeys_the_background(tmp_path):
   assert wide[0].shape == (9, 48, 80, 3)
 
 
+def test_images_and_videos_are_of_one_transformer(tmp_path):
+  config = demo.get_config("images")
+  sizes = {(p.set, p.frames) for p in config.data.parts.values()}
+  assert sizes == {(name, 1) for name, *_ in demo.PARTS}
+  trained.check_given(config, pathlib.Path("none"))
+  (image,) = Run(config, tmp_path).sample(["a red ball"])
+  assert image.shape == (1, 64, 64, 3)
+
+
+def test_two_sets_are_an_error():
+  with pytest.raises(ValueError, match=r"'simple,images'; valid: .*'images'"):
+    demo.get_config("simple,images")
+
+
 def test_its_autoencoder_loses_little(tmp_path):
   run = Run(demo.get_config("composition"), tmp_path)
   clip = run.data.clips("test")[0]
