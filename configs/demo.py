@@ -12,8 +12,9 @@ with a comma:
 
   python -m sora_jax.main --mode=eval --config=configs/demo.py:composition
 
-`images` instead of a set trains on first frames alone, at a fifth of the cost:
-what things look like, and that each is in one place. Videos go on from there:
+`images` instead of a set trains on images, at a fifth of the cost: what things
+look like, and that each is in one place. A few videos are among them, so that
+the tokenizer knows the words of motion. Videos go on from there:
 
   python -m sora_jax.main --config=configs/demo.py:images \
     --config.dit.checkpoint='' --workdir=runs/images
@@ -44,25 +45,28 @@ PARTS = (
 )
 
 
-def _part(name: str, frames: int, height: int, width: int, count: int) -> dict:
+def _part(
+  name: str, frames: int, height: int, width: int, count: float
+) -> dict:
   return {
     **world.get_config().data.to_dict(),
     "set": name,
     "frames": frames,
     "height": height,
     "width": width,
-    "count": 1000 * count,
+    "count": int(1000 * count),
     "test_count": 64,
   }
 
 
 def _mixture(c: ConfigDict, images: bool) -> None:
-  """All sets in their sizes; of images a set's size once."""
+  """All sets in their sizes, or mostly images of these."""
   parts = {}
-  for name, frames, height, width, count in PARTS:
-    frames = 1 if images else frames
-    part = _part(name, frames, height, width, count)
-    parts.setdefault(f"{name}-{frames}x{height}x{width}", part)
+  for name, *size, count in PARTS:
+    shown = [(size, count / 16), ([1, *size[1:]], count)]
+    for found, some in shown if images else [(size, count)]:
+      key = f"{name}-{'x'.join(map(str, found))}"
+      parts.setdefault(key, _part(name, *found, some))
   c.data = {"name": "mixture", "frames": 17, "parts": parts, "repeat": {}}
   unfit = {"captions"}  # they need one set, see above
   if images:

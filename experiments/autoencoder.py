@@ -11,9 +11,9 @@ principal components of crops of the training data as it is judged. The point
   python -m experiments.autoencoder --data=clips --clips=/path --points=large \
     --minutes=60
 
-"longer" goes on from the world's weights that ship, and runs only when it is
-named: it begins ahead of the others. Those that ship now are what it made of
-what "large" had made.
+"longer" goes on from the weights that --init names, and runs only when it is
+named: it begins ahead of the others. Those of the world that ship are what it
+made of what "large" had made.
 
 Of a folder of clips five are held out by name. Training takes crops of 64
 pixels from 320-pixel frames at 24 frames per second, scaled down by up to 2.5,
@@ -107,8 +107,10 @@ def config_of(data: str, judged: bool, path: str) -> ConfigDict:
   return c
 
 
-def sweep(data: str) -> Iterator[tuple[str, dict[str, object]]]:
-  """Name and changes of every point."""
+def sweep(
+  data: str, init: str = DEMO
+) -> Iterator[tuple[str, dict[str, object]]]:
+  """Name and changes of every point; "longer" begins with `init`."""
   model, objective = "autoencoder.model.", "autoencoder.objective."
   yield "base", {}
   if data == "clips":
@@ -148,7 +150,7 @@ def sweep(data: str) -> Iterator[tuple[str, dict[str, object]]]:
   low = {model + "matmul": "bfloat16", rule + "matmul": "bfloat16"}
   yield "bfloat16 operands", low
   if data == "world":
-    begin = {"autoencoder.init": DEMO, rule + "learning_rate": 1.5e-3}
+    begin = {"autoencoder.init": init, rule + "learning_rate": 1.5e-3}
     yield "longer", large | low | begin | {"autoencoder.batch": 8}
 
 
@@ -246,7 +248,7 @@ def main(argv: list[str]) -> None:
     )
 
   judge("linear", linear, yardstick(linear))
-  for name, changes in sweep(asked.data):
+  for name, changes in sweep(asked.data, asked.init):
     if name not in wanted or (name == "longer" and not asked.points):
       continue
     config, judging = of(judged=False), of(judged=True)
@@ -265,5 +267,6 @@ if __name__ == "__main__":
   flags.DEFINE_string("clips", None, "folder of clips, for --data=clips")
   flags.DEFINE_float("minutes", 3.0, "of training for every point")
   flags.DEFINE_string("workdir", "runs/autoencoder", "where the points train")
+  flags.DEFINE_string("init", DEMO, 'weights that "longer" begins with')
   flags.DEFINE_list("points", None, "names of the points to run; all")
   app.run(main)

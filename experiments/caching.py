@@ -78,6 +78,7 @@ def main(argv: list[str]) -> None:
   about = {
     "commit": record.commit(),
     "run": pathlib.Path(asked.run).name,
+    "weights": record.weights(pathlib.Path(asked.run) / "dit"),
     "clips": asked.clips,
     "steps": run.config.sample.steps,
     "solver": run.config.sample.solver.to_dict(),

@@ -17,7 +17,15 @@ from ml_collections import ConfigDict
 
 from configs import demo
 
-READ = ("all", "count", "colour", "shape", "motion", "background")
+READ = (
+  "all",
+  "count",
+  "colour",
+  "shape",
+  "motion",
+  "background",
+  "binding",
+)
 ROWS = ("generated", "generated low", "generated high")
 METRICS = tuple(
   f"captions/{who}/{name}"

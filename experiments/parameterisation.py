@@ -38,3 +38,6 @@ def sweep() -> Iterator[tuple[str, dict[str, object]]]:
     yield f"times around {mean:+g}", {"dit.times": times}
   yield "equal weight of x0", {"dit.weight": {"name": "x0"}}
   yield "min SNR weight", {"dit.weight": {"name": "min_snr", "cap": 5.0}}
+  # Towards noise by the root of a clip's 32 tokens over these; else by 2.
+  yield "no shift", {"dit.shift.base_tokens": 32}
+  yield "shift by 4", {"dit.shift.base_tokens": 2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
 import pathlib
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from sora_jax.training import exported
 from sora_jax.utils import files
 
 ENDS = ("low", "high")  # of an interval
@@ -113,6 +115,13 @@ def chosen(
   if wanted == names:
     return wanted, ""
   return wanted, "_" + "_".join(wanted).replace(" ", "-")
+
+
+def weights(folder: pathlib.Path) -> str:
+  """A digest of exported weights, or the name of a training's folder."""
+  if not exported.there(folder):
+    return str(folder)
+  return hashlib.sha256((folder / exported.NAME).read_bytes()).hexdigest()
 
 
 def commit() -> str:

@@ -26,7 +26,6 @@ it; results/NAME.png shows the first metric.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import json
 import pathlib
@@ -234,7 +233,7 @@ class Point:
 def _content(folder: pathlib.Path) -> str:
   """Tells one training's weights from another's."""
   if exported.there(folder):
-    return hashlib.sha256((folder / exported.NAME).read_bytes()).hexdigest()
+    return record.weights(folder)
   return json.dumps(checkpoint.load_meta(folder))
 
 
@@ -362,7 +361,10 @@ def main(argv: list[str]) -> None:
       logs.say(line)
     return
   about = {"commit": record.commit(), "seeds": asked.seeds}
-  about["base"] = sections.digest(module.base())
+  base = module.base()
+  about["base"] = sections.digest(base)
+  if base.dit.checkpoint:
+    about["weights"] = record.weights(pathlib.Path(base.dit.checkpoint))
   rows = []
   for point in chosen:
     if asked.do != "judge":

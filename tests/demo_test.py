@@ -32,6 +32,12 @@ def test_the_config_names_weights_of_its_own_kind():
     assert exported.about(FOLDER / stage, "meta")["finished"]
 
 
+@pytest.mark.parametrize("name", ["demo", "physics", "tasks", "caching"])
+def test_results_are_of_these_weights(name):
+  about, _ = record.load(name)
+  assert about["weights"] == record.weights(FOLDER / "dit")
+
+
 def test_it_samples_several_sizes_and_obeys_the_background(tmp_path):
   config = demo.get_config()
   with config.unlocked():
@@ -53,8 +59,13 @@ def test_it_samples_several_sizes_and_obeys_the_background(tmp_path):
 
 def test_images_and_videos_are_of_one_transformer(tmp_path):
   config = demo.get_config("images")
-  sizes = {(p.set, p.frames) for p in config.data.parts.values()}
-  assert sizes == {(name, 1) for name, *_ in demo.PARTS}
+  counts = {False: {}, True: {}}  # of videos, of images
+  for part in config.data.parts.values():
+    of = counts[part.frames == 1]
+    of[part.set] = of.get(part.set, 0) + part.count
+  names = {name for name, *_ in demo.PARTS}
+  assert all(of.keys() == names for of in counts.values())
+  assert all(counts[True][n] > 10 * counts[False][n] for n in names)
   trained.check_given(config, pathlib.Path("none"))
   (image,) = Run(config, tmp_path).sample(["a red ball"])
   assert image.shape == (1, 64, 64, 3)

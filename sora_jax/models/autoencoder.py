@@ -270,9 +270,22 @@ BLOCKS: dict[str, Callable[[Autoencoder], list[nn.Module]]] = {
 }
 
 
+def check_axes(shape: tuple[int, ...]) -> None:
+  """Raises ValueError if a shape is not [B, T, H, W, 3], naming the axis."""
+  if len(shape) != 5:
+    raise ValueError(
+      f"video has shape {shape}, which is {len(shape)} axes; need the 5 of "
+      "[B, T, H, W, 3]"
+    )
+  if shape[4] != 3:
+    raise ValueError(
+      f"video has shape {shape}, and axis C has {shape[4]} channels; need 3, "
+      "[B, T, H, W, 3]"
+    )
+
+
 def _check_video(video: Array) -> None:
-  if video.ndim != 5 or video.shape[-1] != 3:
-    raise ValueError(f"video has shape {video.shape}; need [B, T, H, W, 3]")
+  check_axes(video.shape)
   if not jnp.issubdtype(video.dtype, jnp.floating):
     raise ValueError(
       f"video has dtype {video.dtype}; need floats in -1..1 (see `from_uint8`)"

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 import numpy as np
 
+from sora_jax.models import autoencoder as ae
 from sora_jax.models.autoencoder import CORNER
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.types import Array, PyTree
@@ -161,9 +162,15 @@ def pad(video: np.ndarray, compression: tuple[int, int, int]) -> np.ndarray:
 
   T becomes 1 + ct * k, H and W multiples of ch and cw, by the fewest repeated
   frames at the end, rows at the bottom and columns on the right.
+
+  Raises:
+    ValueError: for another shape, an empty axis or another dtype.
   """
-  if video.ndim != 5 or not video.size:
-    raise ValueError(f"video has shape {video.shape}; need [B, T, H, W, 3]")
+  ae.check_axes(video.shape)
+  if not video.size:
+    raise ValueError(f"video has shape {video.shape}: there is nothing in it")
+  if video.dtype != np.uint8:
+    raise ValueError(f"video has dtype {video.dtype}; need uint8 in 0..255")
   ct, ch, cw = compression
   video = _longer(video, 1, ct, 1)
   return _longer(_longer(video, 2, ch), 3, cw)

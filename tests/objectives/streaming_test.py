@@ -115,6 +115,16 @@ def test_an_empty_clip_is_an_error():
     streaming.pad(clip(0, 8, 8), COMPRESSION)
 
 
+def test_another_dtype_or_axis_is_an_error_that_names_it():
+  whole = clip(5, 8, 8)
+  with pytest.raises(ValueError, match=r"float32; need uint8 in 0\.\.255"):
+    streaming.pad(whole / np.float32(255), COMPRESSION)
+  with pytest.raises(ValueError, match="axis C has 2 channels; need 3"):
+    streaming.pad(whole[..., :2], COMPRESSION)
+  with pytest.raises(ValueError, match="which is 4 axes"):
+    streaming.pad(whole[0], COMPRESSION)
+
+
 @pytest.mark.parametrize("kind", ["factored", "parity"])
 @pytest.mark.parametrize("tile", [6, 8, 40])
 def test_tiles_without_attention_have_no_seam(tile, kind):
