@@ -260,29 +260,38 @@ def _price(run: Run, seconds: float) -> dict[str, str]:
 
 
 def _sampling_costs(run: Run, device: estimate.Device) -> Rows:
-  """Denoising clips of the config's size, as many as a call takes."""
+  """Denoising clips as many as a call takes, a row of the table for each size.
+
+  As long as those that are sampled, of their size and in each bucket.
+  """
   config = run.config.sample
   pipeline = build.pipeline(run.config, run.diffusion, run.codec, None)
   batch, frozen = run.abstract_inputs("dit")
   params = run.stage("dit", batch, frozen, epoch=1).abstract.ema
   shapes = pipeline.abstract()
-  model = run.config.autoencoder.model
-  size = latent_size(config.size, model.compression)
-  tokens = int(np.prod(patchify.grid((*size, 1), run.config.dit.patch)))
-  clips = min(pipeline.length // tokens, pipeline.clips) * pipeline.rows
-  if not clips:
-    return [{"cost": "sample.size does not fit a row", "sample": ""}]
+  # A call denoises whole rows, whatever lies in them.
   seconds = estimate.seconds(device, pipeline.sample, params, shapes)
-  each = seconds / jax.device_count() / clips
-  long = config.size[0] / config.fps
-  costs = {
-    "tokens of a clip": f"{tokens:,}",
-    "clips at once": f"{clips}",
-    "seconds per clip": f"{each:.4g}",
-    "seconds per second of video": f"{each / long:.4g}",
-    "money per second of video": f"{_price(run, each / long)['money']}",
-  }
-  return [{"cost": k, "sample": v} for k, v in costs.items()]
+  seconds /= jax.device_count()
+  rows = []
+  length, *space = config.size
+  for place in dict.fromkeys((tuple(space), *build.sizes(run.config))):
+    size = (length, *place)
+    cells = latent_size(size, run.config.autoencoder.model.compression)
+    tokens = int(np.prod(patchify.grid((*cells, 1), run.config.dit.patch)))
+    clips = min(pipeline.length // tokens, pipeline.clips) * pipeline.rows
+    each = seconds / clips if clips else math.inf  # it does not fit a row
+    pace = each / (length / config.fps)
+    costs = {
+      "sampled size": "x".join(map(str, size)),
+      "tokens of a clip": f"{tokens:,}",
+      "clips at once": f"{clips}",
+      "seconds per clip": f"{each:.4g}",
+      "seconds per second of video": f"{pace:.4g}",
+    }
+    if clips:
+      costs["money per second of video"] = _price(run, pace)["money"]
+    rows.append(costs)
+  return rows
 
 
 def export(run: Run) -> None:

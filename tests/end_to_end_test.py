@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
-from sora_jax import modes
+from sora_jax import build, modes
 from sora_jax.data.latents import StaleCache
 from sora_jax.run import Run
 from sora_jax.utils import logs, media
@@ -298,6 +298,8 @@ def test_dryrun_allocates_and_writes_nothing(tiny, tmp_path, capsys):
     assert f"\n{name}\n" in said
   assert "GFLOPs per step" in said
   assert "hours" in said and "seconds per second of video" in said
+  for height, width in build.sizes(tiny()):
+    assert f"x{height}x{width}" in said.split("\nsample\n")[1]
 
 
 @pytest.mark.parametrize("mode", ["sample", "eval"])
