@@ -27,6 +27,7 @@ WHO = (
   "last frame repeated",
 )
 LAWS = ("velocity", "position")
+KEPT = ("energy", "momentum")  # errors of collisions, as shares of what was
 METRICS = (
   "laws/generated/velocity",
   "laws/generated low/velocity",
@@ -35,7 +36,8 @@ METRICS = (
   "laws/generated low/position",
   "laws/generated high/position",
   *(f"laws/{who}/{law}" for law in LAWS for who in WHO[1:]),
-  *(f"laws/generated clips/{law}" for law in LAWS),
+  *(f"laws/generated clips/{law}" for law in (*LAWS, *KEPT)),
+  *(f"laws/{who}/{law}" for law in KEPT for who in WHO),
 )
 
 
