@@ -32,7 +32,7 @@ def test_the_config_names_weights_of_its_own_kind():
     assert exported.about(FOLDER / stage, "meta")["finished"]
 
 
-@pytest.mark.parametrize("name", ["demo", "physics", "tasks"])
+@pytest.mark.parametrize("name", ["demo", "physics", "tasks", "caching"])
 def test_results_are_of_these_weights(name):
   about, _ = record.load(name)
   assert about["weights"] == record.weights(FOLDER / "dit")
