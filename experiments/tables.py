@@ -240,11 +240,11 @@ def headlines() -> Lines:
   def read(row: Row, names: Sequence[str]) -> str:
     return ", ".join(_beside(row, "captions", name) for name in names)
 
-  (eight,) = _points(record.load("quickstart")[1]).values()
+  eight = record.load("quickstart")[1][0]
   lines = [
     [
       "captions obeyed by eight minutes of training (ceiling)",
-      read(eight[0], quickstart.ATTRIBUTES),
+      read(eight, quickstart.ATTRIBUTES),
       "`quickstart.py`",
     ]
   ]
@@ -271,20 +271,21 @@ def headlines() -> Lines:
     float(first("few_steps", point)["frechet/generated/distance"])
     for point in ("teacher, 50 steps", "student of 8 times, 4 steps")
   )
-  said = f"Fréchet distance {student:.2f} and {teacher:.2f}"
-  lines.append(["four steps against fifty of the teacher", said])
-  lines[-1].append("`few_steps.py`")
   best = {(row[0], row[1]): row[3] for row in _autoencoders()}
-  (world,) = {v for (data, n), v in best.items() if n == "`longer`"}
-  (clips,) = {v for (data, n), v in best.items() if n == "`parity`"}
-  lines.append(
+  lines += [
+    [
+      "four steps against fifty of the teacher",
+      f"Fréchet distance {student:.2f} and {teacher:.2f}",
+      "`few_steps.py`",
+    ],
     [
       "autoencoder at 4x8x8 against a matrix, PSNR of unseen clips",
-      f"{world} and {best['world', 'matrix']} dB (world), {clips} and "
-      f"{best['clips', 'matrix']} (five real clips)",
+      f"{best['world', '`longer`']} and {best['world', 'matrix']} dB (world), "
+      f"{best['clips', '`parity`']} and {best['clips', 'matrix']} (five real "
+      "clips)",
       "`autoencoder.py`",
-    ]
-  )
+    ],
+  ]
   yield from _table(["what", "measured", "by"], lines)
 
 

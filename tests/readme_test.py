@@ -38,13 +38,23 @@ def test_a_table_that_nothing_makes_is_an_error():
     tables.written(text)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_file_that_a_page_names_is_there(page):
+def _named(page):
+  """Files that a page names from the root, and those that it links to."""
   text, here = PAGES[page], (tables.ROOT / page).parent
   named = {
     tables.ROOT / name
     for name in re.findall(r"`((?:experiments|configs|colabs)/[\w/.]+)`", text)
   }
   linked = {here / name for name in re.findall(r"\]\(([\w/.]+\.\w+)\)", text)}
+  return named, linked
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_file_that_a_page_names_is_there(page):
+  named, linked = _named(page)
   missing = [file for file in named | linked if not file.exists()]
   assert named and linked and not missing
+
+
+def test_the_pages_name_many_files():
+  assert len(set.union(*(_named(page)[0] for page in PAGES))) > 10

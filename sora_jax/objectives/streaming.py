@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 import numpy as np
 
-from sora_jax.models import autoencoder as ae
-from sora_jax.models.autoencoder import CORNER
+from sora_jax.models.autoencoder import CORNER, check_axes
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.types import Array, PyTree
 
@@ -166,7 +165,7 @@ def pad(video: np.ndarray, compression: tuple[int, int, int]) -> np.ndarray:
   Raises:
     ValueError: for another shape, an empty axis or another dtype.
   """
-  ae.check_axes(video.shape)
+  check_axes(video.shape)
   if not video.size:
     raise ValueError(f"video has shape {video.shape}: there is nothing in it")
   if video.dtype != np.uint8:
