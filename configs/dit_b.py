@@ -64,6 +64,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "terms": {"gradient": 0.0, "wavelet": 0.0, "temporal": 0.0},  # weights
       "kl": 1e-6,
       "start": "pca",
+      "part": "all",  # "decoder" leaves `init`'s latents as they are
       "equivariance": 0.0,  # weight of the reconstruction at half the scale
       # LPIPS, with weights that you have: see models/perceptual.py.
       "perceptual": {"weight": 0.0, "path": "", "sha256": ""},
@@ -110,6 +111,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     "model": {
       **common.SIZES["B"],
       "attention": "full",
+      "tubes": 0,  # heads that at first look along time, at their own place
       "modulation": "block",  # or "single": one for all blocks
       "rope_base": 100.0,
       "remat": "dots",  # 6 GiB in all with these rows; "none" takes 16
@@ -155,6 +157,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "oracle": "digits",
         "clips": 256,
         "empty": 64,
+        "seed": 0,
+      },
+      "novelty": {
+        "name": "novelty",
+        "clips": 32,
+        "repeats": 4,
+        "among": 2000,  # training clips, the first ones
         "seed": 0,
       },
       "frechet": {

@@ -18,6 +18,7 @@ from sora_jax.data.world import sets
 from sora_jax.models import i3d
 from sora_jax.models.attention import EXACT
 from sora_jax.models.autoencoder import latent_size
+from sora_jax.objectives.autoencode import latents_of
 from sora_jax.packing import patchify
 from sora_jax.sampling import excerpts, tasks
 from sora_jax.sampling.request import Request
@@ -184,7 +185,7 @@ def evaluators(config: ConfigDict) -> None:
     _judged_tasks(config, section, where)
     _enough(config, section, where)
     laws = section.name == "laws"
-    judges = laws or section.name == "drift"
+    judges = section.name in ("laws", "drift", "edits")
     if judges or ("oracle" in section and section.oracle == "world"):
       _exact(config, where)
     if "rollout" in section:
@@ -278,8 +279,9 @@ def _latent_frames(config: ConfigDict) -> int:
   return 1 + (config.data.frames - 1) // config.autoencoder.model.compression[0]
 
 
-# What may differ between training and sampling: how it is computed.
-_FREE = ("remat", "dtype", "matmul", "lowering", "max_tokens")
+# What may differ between training and sampling: how it is computed, and where
+# its training began.
+_FREE = ("remat", "dtype", "matmul", "lowering", "max_tokens", "tubes")
 
 
 def same_model(
@@ -332,9 +334,17 @@ def same_objective(
     )
 
 
+def decoder_alone(section: ConfigDict) -> bool:
+  """Whether a stage trains an autoencoder's decoder and nothing else."""
+  # Configs from before there was a choice have no such key.
+  objective = section.objective
+  return "part" in objective and objective.part == "decoder"
+
+
 def same_latents(trained_on: Any, now: Any, folder: Path) -> None:
   """Raises ValueError if a transformer knows another latent space."""
-  if tree.digest(trained_on) != tree.digest(now):
+  before, after = (tree.digest(latents_of(x)) for x in (trained_on, now))
+  if before != after:
     raise ValueError(
       f"{folder} was trained on the latents of another autoencoder: use that "
       "one (autoencoder.checkpoint), or another --workdir"

@@ -40,8 +40,14 @@ def diffusion(
   dit = config.dit
   section = plain(dit.model)
   text = section.pop("text") | {"vocab_size": config.text.vocab_size}
-  # Before there was a choice, it was that of the activations.
+  # What there was before there was a choice.
   section.setdefault("matmul", "dtype")
+  section.setdefault("tubes", 0)
+  if not 0 <= section["tubes"] <= section["heads"]:
+    raise ValueError(
+      f"dit.model.tubes={section['tubes']}: that many of the "
+      f"{section['heads']} heads of dit.model.heads"
+    )
   names = ("attention", "rope_base", "dtype", "matmul")
   shared = {k: section[k] for k in names}
   partial(TextEncoder, text, "dit.model.text", **shared)

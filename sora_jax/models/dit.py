@@ -46,6 +46,7 @@ class Block(nn.Module):
   modulation: str
   dtype: Any
   matmul: Any
+  tubes: int
 
   @nn.compact
   def __call__(self, x, by_level, level, place):
@@ -61,7 +62,12 @@ class Block(nn.Module):
       modulation, 6, axis=-1
     )
     attend = layers.Attention(
-      self.heads, self.attention, self.dtype, self.matmul, name="attention"
+      self.heads,
+      self.attention,
+      self.dtype,
+      self.matmul,
+      self.tubes,
+      name="attention",
     )
     h = layers.layer_norm(x) * (1 + scale1) + shift1
     x = x + gate1 * attend(h, place)
@@ -110,6 +116,8 @@ class DiT(nn.Module):
     dtype: of the activations; parameters are float32.
     matmul: that the operands of the blocks' matmuls are rounded to, which sum
       in float32; None for `dtype`.
+    tubes: how many heads of each block at first look along time, at their own
+      place; see `layers.Attention`.
   """
 
   patch_size: int
@@ -125,6 +133,7 @@ class DiT(nn.Module):
   text: Any
   dtype: Any
   matmul: Any = None
+  tubes: int = 0
 
   @nn.compact
   def __call__(self, packed: Packed) -> Array:
@@ -196,6 +205,7 @@ class DiT(nn.Module):
       modulation=self.modulation,
       dtype=self.dtype,
       matmul=self.matmul,
+      tubes=self.tubes,
     )
     rest = (by_level, level, place)
     if self.scan:

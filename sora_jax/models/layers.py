@@ -16,6 +16,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import ad_checkpoint
 
@@ -27,6 +28,7 @@ from sora_jax.utils import axes
 xavier = nn.initializers.xavier_uniform()
 zeros = nn.initializers.zeros_init()
 
+TUBE = 2.5  # of a bias, where what it is added to has a variance of a half
 OPERAND = "operand"  # checkpoint_name of what `matmul` keeps of x
 
 
@@ -77,9 +79,10 @@ class Dense(nn.Module):
   Attributes:
     features: size of the last axis of the result.
     axes: logical names of the weight's two axes.
-    init: initialiser of the weight; the bias starts at 0.
+    init: initialiser of the weight.
     dtype: of the result.
     matmul: that operands are rounded to; None for `dtype`.
+    bias: initialiser of the bias.
   """
 
   features: int
@@ -87,6 +90,7 @@ class Dense(nn.Module):
   init: Callable = xavier
   dtype: Any = jnp.float32
   matmul: Any = None
+  bias: Callable = zeros
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -97,7 +101,7 @@ class Dense(nn.Module):
     )
     bias = self.param(
       "bias",
-      nn.with_logical_partitioning(zeros, self.axes[1:]),
+      nn.with_logical_partitioning(self.bias, self.axes[1:]),
       (self.features,),
     )
     kernel = axes.gathered(kernel.astype(self.dtype), self.axes)
@@ -198,18 +202,28 @@ permute.defvjp(
 
 
 class Attention(nn.Module):
-  """Multi-head self-attention with QK-norm and 3-axis rotary positions."""
+  """Multi-head self-attention with QK-norm and 3-axis rotary positions.
+
+  Attributes:
+    heads: that the width is cut into.
+    kind: key of ATTENTION.
+    dtype: of the activations.
+    matmul: that operands are rounded to; None for `dtype`.
+    tubes: how many heads at first look along time, at their own place.
+  """
 
   heads: int
   kind: str
   dtype: Any
   matmul: Any = None
+  tubes: int = 0
 
   @nn.compact
   def __call__(self, x: Array, place: Place) -> Array:
     width = x.shape[-1]
     dense = functools.partial(Dense, dtype=self.dtype, matmul=self.matmul)
-    qkv = dense(3 * width, ("embed", "heads"), name="qkv")(x)
+    bias = functools.partial(_tubes, self.heads, self.tubes)
+    qkv = dense(3 * width, ("embed", "heads"), name="qkv", bias=bias)(x)
     # Head by head, so that heads can be cut over devices.
     qkv = qkv.reshape(*x.shape[:2], self.heads, 3, width // self.heads)
     # One exchange: some tokens of all heads for all tokens of some heads.
@@ -228,6 +242,26 @@ class Attention(nn.Module):
     out = axes.constrain(out, "rows", "length", "heads", None)
     out = out.reshape(x.shape)
     return dense(width, ("heads", "embed"), name="out")(out)
+
+
+def _tubes(heads: int, tubes: int, rng, shape, dtype=jnp.float32) -> Array:
+  """The first biases of queries, keys and values, [heads * 3 * head_dim].
+
+  A query and a key that share a constant attend by their distance alone, most
+  at none: sum_i cos(distance_i * frequency_i). With one in the fastest rotary
+  pairs of h and w, and none in those of t, a head begins by looking at its own
+  place at all times (compare Trockman & Kolter 2023, "Mimetic initialization of
+  self-attention layers"). Learning to copy a known frame, or to average what
+  stands still, takes it from there.
+  """
+  del rng
+  bias = np.zeros((heads, 3, shape[0] // (3 * heads)), np.float32)
+  pairs = bias.shape[-1] // 2
+  t, h, w = rope.split(2 * pairs)
+  for start, count in ((t, h), (t + h, w)):
+    fast = np.arange(start, start + -(-count // 3))
+    bias[:tubes, :2, fast] = bias[:tubes, :2, pairs + fast] = TUBE
+  return jnp.asarray(bias.reshape(shape), dtype)
 
 
 class Mlp(nn.Module):

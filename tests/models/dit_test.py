@@ -358,3 +358,26 @@ def tree_size(tree):
 def test_width_that_heads_do_not_divide_is_an_error():
   with pytest.raises(ValueError, match=r"width 32 .* 3 heads"):
     shapes(model(heads=3))
+
+
+def test_tubes_change_where_training_begins_and_nothing_else():
+  plain, tubes = (
+    nn.meta.unbox(
+      model(tubes=n).init(jax.random.key(0), together(examples())[0])
+    )
+    for n in (0, 1)
+  )
+  differ = [
+    (path, x, y)
+    for (path, x), (_, y) in zip(
+      *map(jax.tree_util.tree_leaves_with_path, (plain, tubes)), strict=True
+    )
+    if (x != y).any()
+  ]
+  ((path, x, y),) = differ
+  names = [key.key for key in path]
+  assert names == ["params", "blocks", "attention", "qkv", "bias"]
+  # [layers, heads, (q, k, v), head_dim]: queries and keys of the first head.
+  new = (y - x).reshape(2, 2, 3, 16)
+  assert new[:, 0, :2].any() and not new[:, 1].any() and not new[:, :, 2].any()
+  np.testing.assert_array_equal(new[:, 0, 0], new[:, 0, 1])

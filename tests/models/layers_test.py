@@ -69,3 +69,32 @@ def test_matmul_and_gradients_round_operands_and_sum_in_float32(shape):
   ):
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, true, atol=1e-4)
+
+
+def test_tubes_look_along_time_at_their_own_place_first():
+  """One of three heads, of 5 x 4 x 4 patches of two cells, beside words."""
+  place = np.stack(np.meshgrid(range(5), range(4), range(4), indexing="ij"), -1)
+  words = [[0, -2, i] for i in range(20)]
+  positions = np.concatenate([place.reshape(-1, 3) * (1, 2, 2), words])
+  found = []
+
+  def weights(q, k, v, segments, positions):
+    del segments, positions
+    score = jnp.einsum("rink,rjnk->rnij", q, k) * q.shape[-1] ** -0.5
+    found.append(jax.nn.softmax(score)[0, :, :80])  # [N, patches, L]
+    return v
+
+  segments = jnp.ones((1, 100), jnp.int32)
+  where = layers.place(jnp.asarray(positions[None]), segments, 192, 3, 100.0)
+  x = jax.random.normal(jax.random.key(0), (1, 100, 192))
+  attend = layers.Attention(3, "weights", jnp.float32, tubes=1)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(layers.ATTENTION, "weights", weights)
+    attend.init_with_output(jax.random.key(1), x, where)
+  same = (positions[:80, None, 1:] == positions[None, :, 1:]).all(-1)
+  tube, *others = (np.asarray(found[0]) * same).sum(-1)  # [N, patches]
+  assert tube.min() > 0.4 and tube.mean() > 0.6
+  assert np.mean(others) < 0.1  # five of a hundred
+  # At every time alike: the five weights are of one size.
+  of_one = np.asarray(found[0][0])[same].reshape(80, 5)
+  assert (of_one.max(1) < 5 * of_one.min(1)).mean() > 0.9
