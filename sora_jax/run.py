@@ -253,6 +253,8 @@ class Run:
     frozen = build.untrained(self.config, self.codec)
 
     def measure(state: State) -> State:
+      if check.decoder_alone(section):
+        return state  # with the statistics that it began with
       # What the transformer will see: no augmentation. Another seed than
       # training's: fresh crops of the same data.
       batches = build.pixels(config, clips, False, config.seed + 1)
@@ -326,6 +328,7 @@ class Run:
       writer=self.writer,
       autoencoder=self.codec,
       clips=self.data.clips(self.config.evaluation.split),
+      training=self.data.clips("train"),
     )
     if stage == "autoencoder":
       return context

@@ -57,7 +57,13 @@ def check_given(config: ConfigDict, workdir: Path) -> None:
   for name in ("autoencoder", "dit"):
     if config[name].checkpoint:
       _same_model(config, Path(config[name].checkpoint), name)
-  if init := _begins(config, "autoencoder"):
+  init = _begins(config, "autoencoder")
+  if check.decoder_alone(config.autoencoder) and not init:
+    raise ValueError(
+      "autoencoder.objective.part='decoder' trains on a decoder whose encoder "
+      "stays: set autoencoder.init to the folder of both"
+    )
+  if init:
     if config.autoencoder.checkpoint:
       raise ValueError(
         f"autoencoder.checkpoint={config.autoencoder.checkpoint!r} is used as "
@@ -178,6 +184,8 @@ def fresh(config: ConfigDict, name: str, stage: Stage, fixed: PyTree) -> State:
   wanted = {"ema": {player: stage.abstract.ema[player]}}
   if name == "dit":
     wanted["frozen"] = {k: stage.abstract.frozen[k] for k in CODEC}
+  elif check.decoder_alone(config.autoencoder):
+    wanted["frozen"] = {"stats": stage.abstract.frozen["stats"]}
   found = checkpoint.load(where, wanted)
   if name == "dit":
     now = {k: fixed[k] for k in CODEC}
@@ -185,6 +193,9 @@ def fresh(config: ConfigDict, name: str, stage: Stage, fixed: PyTree) -> State:
   logs.say(f"{name}: begins with the weights in {where}")
   # Twice, for a step gives both away.
   params = jax.tree.map(jnp.copy, found["ema"])
+  fixed = state.frozen
+  if name == "autoencoder":
+    fixed = {**fixed, **found.get("frozen", {})}
   return state.replace(
-    params=state.params | params, ema=state.ema | found["ema"]
+    params=state.params | params, ema=state.ema | found["ema"], frozen=fixed
   )

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from sora_jax import export, modes, trained
+from sora_jax import check, export, modes, trained
+from sora_jax.objectives.autoencode import latents_of
 from sora_jax.run import Run
 from sora_jax.training import checkpoint, exported
 from sora_jax.utils import sections, tree
@@ -259,3 +260,39 @@ def test_what_is_not_trained_is_not_exported(tiny, tmp_path):
   with pytest.raises(FileNotFoundError, match="Train first"):
     export.write(Run(tiny(), tmp_path / "run"))
   assert not (tmp_path / "run").exists()
+
+
+def test_a_decoder_is_trained_on_and_the_latents_stay(tiny, folder, tmp_path):
+  """What has learned the latents goes on with them, and decodes better."""
+  ours, alone = (
+    folder / "autoencoder",
+    {"autoencoder.objective.part": "decoder"},
+  )
+  config = tiny({**alone, "autoencoder.init": str(ours)})
+  with config.unlocked():
+    config.stages = ("autoencoder",)
+    config.autoencoder.optimizer.weight_decay = 0.5
+  run = Run(config, tmp_path / "run")
+  modes.MODES["train"](run)
+  run.writer.close()
+  before = Run.open(folder).restored("autoencoder")
+  after = run.restored("autoencoder")
+  same = latents_of({"autoencoder": before.ema["ae"], **before.frozen})
+  now = latents_of({"autoencoder": after.ema["ae"], **after.frozen})
+  jax.tree.map(np.testing.assert_array_equal, same, now)
+  assert {"enc_in", "linear_in"} <= set(now["autoencoder"])
+  rest = set(after.ema["ae"]) - set(now["autoencoder"])
+  assert {"dec_in", "linear_out"} <= rest
+  for name in rest:
+    moved = jax.tree.map(
+      lambda x, y: float(np.abs(x - y).max()),
+      before.ema["ae"][name],
+      after.ema["ae"][name],
+    )
+    assert max(jax.tree.leaves(moved)) > 0, name
+  # Its latents are those that the transformer in the folder was trained on.
+  fixed = {"autoencoder": after.ema["ae"], "stats": after.frozen["stats"]}
+  theirs = {"autoencoder": before.ema["ae"], "stats": before.frozen["stats"]}
+  check.same_latents(theirs, fixed, folder)
+  with pytest.raises(ValueError, match=r"part='decoder'.*autoencoder\.init"):
+    trained.check_given(tiny(alone), tmp_path / "none")

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
+from sora_jax import check
 from sora_jax.evaluators import EVALUATORS
 from sora_jax.evaluators.context import Context
+from sora_jax.models.autoencoder import ENCODER
 from sora_jax.training import loop, optimizer, when
 from sora_jax.types import Evaluator
 from sora_jax.utils.sections import bound, call, key, plain
@@ -50,6 +52,8 @@ def optimizers(
       "schedule 'constant'"
     )
   made = optimizer.make(rule, rates, steps=steps or 1, **shared)
+  if check.decoder_alone(section):
+    made = optimizer.still(made, ENCODER)
   return {player: made for player in players}
 
 

@@ -18,7 +18,7 @@ result is the same; `objectives.streaming` does it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -30,6 +30,9 @@ from sora_jax.models.causal_attention import CausalAttention, TransformerBlock
 from sora_jax.models.causal_conv import CausalConv, ResBlock, past
 from sora_jax.packing.patchify import patchify, unpatchify
 from sora_jax.types import Array
+
+# What the names of the parameters begin with that latents depend on.
+ENCODER = ("enc_", "linear_in")
 
 Compression = tuple[int, int, int]
 CORNER = (0, 0)
@@ -333,6 +336,11 @@ def principal(cells: Array, channels: int, weights: Array) -> dict[str, Array]:
     "out_kernel": (vectors * scale).T,
     "out_bias": mean,
   }
+
+
+def encoder(params: Mapping[str, Any]) -> dict[str, Any]:
+  """The part of an autoencoder's parameters that its latents depend on."""
+  return {k: v for k, v in params.items() if k.startswith(ENCODER)}
 
 
 def with_principal(params: Any, found: dict[str, jax.Array]) -> Any:

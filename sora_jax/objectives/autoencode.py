@@ -34,6 +34,7 @@ from sora_jax.objectives.penalties import RECONSTRUCTION, TERMS
 from sora_jax.types import Array, Batch, Mean, Metrics, PyTree
 
 INITS = ("pca", "random")
+PARTS = ("all", "decoder")
 MOST = 1e4  # of the adaptive weight, where D tells nothing yet
 
 
@@ -66,6 +67,9 @@ class Autoencode:
     reconstruction: key of RECONSTRUCTION, on pixels in -1..1.
     terms: weights of further penalties by key of TERMS.
     kl: weight of the KL divergence per latent number.
+    part: one of PARTS: what is trained. "decoder" keeps the encoder as it is,
+      and with it the latents that others have learned (Rombach et al. 2022
+      have trained decoders on like that).
     start: "pca" fits the linear paths to the first batch; "random" does not.
     equivariance: weight of the reconstruction at half the scale; needs latents
       of even height and width.
@@ -81,12 +85,14 @@ class Autoencode:
   equivariance: float
   perceptual: float = 0.0
   adversary: Adversary | None = None
+  part: str = "all"
 
   def __post_init__(self):
     for value, valid in (
       (self.reconstruction, sorted(RECONSTRUCTION)),
       *((term, sorted(TERMS)) for term in self.terms),
       (self.start, INITS),
+      (self.part, PARTS),
     ):
       if value not in valid:
         raise ValueError(f"{value!r} is not one of {valid}")
@@ -183,6 +189,8 @@ class Autoencode:
   def _drawn(self, params: PyTree, video: Array, rng: Array):
     """Noisy latents [B, t, h, w, c], their mean and log-variance."""
     mean, logvar = self._apply(params, video, method="encode")
+    if self.part == "decoder":
+      mean, logvar = jax.lax.stop_gradient((mean, logvar))
     noise = jax.random.normal(rng, mean.shape)
     return mean + jnp.exp(0.5 * logvar) * noise, mean, logvar
 
@@ -282,6 +290,11 @@ class Autoencode:
     """Statistics that change nothing, until they have been measured."""
     c = self.model.channels
     return {"mean": jnp.zeros(c), "std": jnp.ones(c)}
+
+
+def latents_of(frozen: Mapping[str, PyTree]) -> dict[str, PyTree]:
+  """What latents depend on, of "autoencoder" and "stats": not the decoder."""
+  return {**frozen, "autoencoder": ae.encoder(frozen["autoencoder"])}
 
 
 def _half(x: Array) -> Array:

@@ -229,6 +229,24 @@ def adaptive_clip(limit: float) -> optax.GradientTransformation:
   return optax.stateless(functools.partial(jax.tree.map_with_path, clip))
 
 
+def still(
+  rule: optax.GradientTransformation, names: tuple[str, ...]
+) -> optax.GradientTransformation:
+  """The rule, but for parameters whose path has a name that begins so.
+
+  These stay as they are, bit for bit, and count for no norm.
+  """
+
+  def hold(path, x):
+    kept = any(str(name).startswith(names) for name in _names(path))
+    return jnp.zeros_like(x) if kept else x
+
+  held = optax.stateless(
+    lambda updates, params: jax.tree_util.tree_map_with_path(hold, updates)
+  )
+  return optax.chain(held, rule, held)  # weight decay moves what has no slope
+
+
 def make(
   rule: Callable[..., optax.GradientTransformation],
   schedule: Callable[[float, int, int], optax.Schedule],
