@@ -71,6 +71,8 @@ def shrink(config: ConfigDict) -> None:
         for name in ("clips", "empty"):
           if name in evaluator:
             evaluator[name] = 2
+        if "among" in evaluator:
+          evaluator.update(repeats=2, among=8)
         if "rollout" in evaluator:
           evaluator.update(at=(0.0, 6.0), keep=1)
         if "task" in evaluator:

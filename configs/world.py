@@ -52,6 +52,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "extend",
         "extend_back",
         "connect",
+        "frames",
         "interpolate",
         "inpaint",
         "outpaint",
@@ -59,6 +60,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
       ),
       "clips": 32,
       "keep": 2,
+      "seed": 0,
+    }
+    c.dit.evaluators.edits = {
+      "name": "edits",
+      "edits": ("recolour", "remove", "background"),
+      "strength": 0.6,
+      "clips": 64,
       "seed": 0,
     }
     c.dit.evaluators.drift = {

@@ -30,11 +30,12 @@ def _digits(video: np.ndarray, clip: Clip) -> dict[str, float]:
   return DigitsOracle(*video.shape[1:3]).score(video, clip.text)
 
 
-def _world(video: np.ndarray, clip: Clip) -> dict[str, float]:
+def world(video: np.ndarray, clip: Clip) -> dict[str, float]:
+  """What a video shows right of the caption of a clip of the world."""
   return scores.attributes(read.read(video, clip.fps), truth(clip))
 
 
-ORACLES: dict[str, Oracle] = {"digits": _digits, "world": _world}
+ORACLES: dict[str, Oracle] = {"digits": _digits, "world": world}
 # Where attributes are drawn evenly; else the shuffled row says what chance is.
 CHANCE = {
   "digits": {

@@ -33,6 +33,7 @@ class Context:
     diffusion: the transformer's objective; None in the autoencoder's stage.
     pipeline: for sampling; None likewise.
     batch: a held-out packed batch; None likewise.
+    training: the clips that the stage was trained on.
   """
 
   stage: str
@@ -43,6 +44,7 @@ class Context:
   diffusion: LatentDiffusion | None = None
   pipeline: Pipeline | None = None
   batch: Mapping[str, np.ndarray] | None = None
+  training: Sequence[Clip | None] = ()
 
   def first(self, count: int, apart: bool = False) -> list[Clip]:
     """The first clips; those that cannot be decoded are passed over.

@@ -117,22 +117,7 @@ class Tasks:
 
 
 def _scores(videos, real, regions) -> list[float]:
-  return [region_psnr(*three) for three in zip(videos, real, regions)]
-
-
-def region_psnr(a: np.ndarray, b: np.ndarray, region: np.ndarray) -> float:
-  """PSNR in dB over the pixels of a region, mean over frames that have some.
-
-  Args:
-    a: uint8 [T, H, W, 3].
-    b: the same.
-    region: bool [T, H, W], not empty.
-  """
-  square = ((a.astype(np.float64) - b) ** 2).mean(axis=-1)  # [T, H, W]
-  there = region.sum(axis=(1, 2))
-  error = (square * region).sum(axis=(1, 2))[there > 0] / there[there > 0]
-  least = 255**2 / 10 ** (metrics.BEST_PSNR / 10)
-  return float(np.mean(10 * np.log10(255**2 / np.maximum(error, least))))
+  return [metrics.region_psnr(*three) for three in zip(videos, real, regions)]
 
 
 def _change(a: np.ndarray, b: np.ndarray) -> float:

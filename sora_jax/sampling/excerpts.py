@@ -8,7 +8,7 @@ from sora_jax.sampling.request import Size
 from sora_jax.sampling.tasks import NEEDS, TASKS
 
 # Of those that need a source, these have no clip for an answer.
-OPEN = ("frames", "loop", "edit")
+OPEN = ("loop", "edit")
 ANSWERED = tuple(task for task in TASKS if task not in OPEN)
 
 
@@ -17,7 +17,9 @@ def excerpt(
 ) -> dict[str, np.ndarray]:
   """What a task is given of a real clip if the clip is to be its answer.
 
-  Inpainting makes the right half anew, outpainting all but the middle quarter.
+  Inpainting makes the right half anew, outpainting all but the middle quarter;
+  `frames` has the first frame and one in the middle, for which its whole latent
+  frame stands.
 
   Args:
     task: key of TASKS, of those whose answer a clip can be.
@@ -35,6 +37,7 @@ def excerpt(
     )
   ct, height, width = cell[0], *video.shape[1:3]
   begin, end = video[: 1 + ct * (keep - 1)], video[-ct * keep :]
+  at = tuple(sorted({0, len(video) // (2 * ct) * ct}))
   right = np.zeros((1, height, width), bool)
   right[:, :, width // 2 :] = True
   tall, wide = ((n + 1) // 2 for n in (height, width))
@@ -46,6 +49,7 @@ def excerpt(
     "i2v": {"source": video[:1]},
     "last_frame": {"source": video[-ct:]},
     "first_last": {"source": video},
+    "frames": {"source": video[list(at)], "at": at},
     "extend": {"source": begin},
     "extend_back": {"source": end},
     "connect": {"source": begin, "target": end},

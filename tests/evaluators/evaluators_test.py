@@ -12,6 +12,7 @@ from sora_jax import build
 from sora_jax.data import loader
 from sora_jax.data.latents import Item
 from sora_jax.data.sources.world import World
+from sora_jax.data.world import edits as edits_lib
 from sora_jax.evaluators import (
   EVALUATORS,
   captions,
@@ -20,7 +21,6 @@ from sora_jax.evaluators import (
   framing,
   metrics,
   reconstruction,
-  tasks,
 )
 from sora_jax.types import Clip
 from sora_jax.utils import logs
@@ -44,6 +44,7 @@ def contexts(model, tmp_path_factory):
     writer=logs.MetricWriter(folder),
     autoencoder=run.codec,
     clips=clips,
+    training=run.data.clips("train"),
   )
   return {
     "autoencoder": plain,
@@ -82,8 +83,8 @@ def test_every_evaluator_yields_finite_numbers(name, model, contexts):
     # Of eight, some of which move; one evaluator takes twice as many.
     options["clips"] = 4 if name == "frechet" else 6
   made = contexts[stage]
-  if name in ("laws", "drift"):
-    made = of_the_world(made, "motion" if name == "laws" else "simple")
+  if name in ("laws", "drift", "edits"):
+    made = of_the_world(made, "simple" if name == "drift" else "motion")
   evaluator = EVALUATORS[name](context=made, **options)
   state = model.autoencoder if stage == "autoencoder" else model.state
   found = list(evaluator.run(state))
@@ -311,13 +312,90 @@ def test_a_loop_is_judged_by_its_end(model, contexts):
     EVALUATORS["tasks"](made, ("i2v", "edit"), clips=1, keep=1, seed=0)
 
 
+def test_what_was_learned_by_heart_is_near_its_training_clip(model, contexts):
+  made = contexts["dit"]
+  clips = made.first(4)
+  training = [c for c in made.training if c is not None]
+  heart = [training[i].video for i in (3, 3, 0, 0, 2, 2, 1, 1)]
+  noise = np.random.default_rng(0)
+  fresh = [noise.integers(0, 256, v.shape, np.uint8) for v in heart]
+
+  def judged(videos, among=0):
+    context_ = dataclasses.replace(made, pipeline=Right(model.pipeline, videos))
+    judge = EVALUATORS["novelty"](context_, 4, repeats=2, among=among, seed=0)
+    return dict(judge.run(model.state))
+
+  learned, other = judged(heart), judged(fresh)
+  assert learned["generated/nearest"] == 0
+  assert learned["generated/copies"] == 1
+  assert learned["diversity/one caption"] == 0
+  assert learned["diversity/other captions"] > 0
+  picture = made.workdir / "novelty" / f"{int(model.state.step):08d}.png"
+  assert picture.exists()
+  assert other["generated/copies"] == 0
+  assert other["diversity/one caption"] == pytest.approx(
+    255 / math.sqrt(6),
+    rel=0.1,  # of independent uniform numbers
+  )
+  # By hand, of all pairs.
+  held = [
+    min(np.sqrt(((c.video / 1.0 - t.video) ** 2).mean()) for t in training)
+    for c in clips
+  ]
+  assert other["held out/nearest"] == pytest.approx(np.mean(held), rel=1e-5)
+  few = judged(heart, among=1)
+  assert few["held out/nearest"] >= other["held out/nearest"]
+  with pytest.raises(ValueError, match=r"repeats=1.*at least 2"):
+    EVALUATORS["novelty"](made, 4, repeats=1, among=0, seed=0)
+
+
+def test_edits_are_judged_by_what_they_change(model, contexts):
+  made = of_the_world(contexts["dit"], "composition")
+  clips = [c for c in made.clips if edits_lib.edited(c, "recolour", 0)]
+  answers = [edits_lib.edited(c, "recolour", i) for i, c in enumerate(clips)]
+
+  def judged(videos):
+    pipeline = Right(made.pipeline, videos)
+    context_ = dataclasses.replace(made, clips=clips, pipeline=pipeline)
+    judge = EVALUATORS["edits"](context_, ("recolour",), 0.5, clips=0, seed=0)
+    return dict(judge.run(model.state))
+
+  right = judged([a.video for a in answers])
+  assert right["recolour/clips"] == len(clips) > 2
+  assert right["recolour/generated/changed"] == metrics.BEST_PSNR
+  assert right["recolour/generated/rest"] == metrics.BEST_PSNR
+  assert right["recolour/source/changed"] < 20  # two colours are far apart
+  assert right["recolour/source/rest"] == metrics.BEST_PSNR
+  nothing = judged([c.video for c in clips])
+  for what in ("changed", "rest", "obeyed"):
+    assert (
+      nothing[f"recolour/generated/{what}"] == right[f"recolour/source/{what}"]
+    )
+  assert (
+    nothing["recolour/generated/obeyed"] < right["recolour/generated/obeyed"]
+  )
+
+
+@pytest.mark.parametrize(
+  "options, match",
+  [
+    ({"edits": ("paint",)}, r"\['paint'\].*'recolour'"),
+    ({"strength": 0.0}, r"strength=0.0.*\(0, 1\]"),
+  ],
+)
+def test_edits_refuses_what_there_is_not(contexts, options, match):
+  usual = {"edits": ("remove",), "strength": 0.5, "clips": 1, "seed": 0}
+  with pytest.raises(ValueError, match=match):
+    EVALUATORS["edits"](contexts["dit"], **usual | options)
+
+
 def test_psnr_of_a_region():
   rng = np.random.default_rng(0)
   a, b = rng.integers(0, 255, (2, 5, 8, 8, 3), np.uint8)
   everywhere = np.ones((5, 8, 8), bool)
-  found = tasks.region_psnr(a, b, everywhere)
+  found = metrics.region_psnr(a, b, everywhere)
   assert found == pytest.approx(metrics.psnr(a, b))
   half = everywhere.copy()
   half[:, :4], half[0] = False, False
-  found = tasks.region_psnr(a, b, half)
+  found = metrics.region_psnr(a, b, half)
   assert found == pytest.approx(metrics.psnr(a[1:, 4:], b[1:, 4:]))

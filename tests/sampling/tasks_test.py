@@ -117,6 +117,8 @@ def test_the_excerpt_of_a_clip_has_the_clip_as_its_answer(task):
   given = excerpts.excerpt(task, video, CELL)
   asked = Request("", video.shape[:3], task, **given)
   found = tasks.draft(asked, CELL)
+  if task == "frames":  # one frame stands for its latent frame
+    video[5:9] = video[8]
   np.testing.assert_array_equal(found.video[found.known], video[found.known])
   np.testing.assert_array_equal(found.whole(video), video)
   # And it is not given away.
