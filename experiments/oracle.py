@@ -11,12 +11,14 @@ of what a generated video can score.
 
 from __future__ import annotations
 
+import collections
 import functools
 import hashlib
 import itertools
 import math
 import multiprocessing
-from collections.abc import Iterable, Iterator, Sequence
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from absl import app, flags
@@ -97,22 +99,13 @@ def attributes(found: Iterable[str]) -> list[str]:
   return [n for n in found if n not in DERIVED and " " not in n]
 
 
-def _hashed(clips: Iterable[Clip], digest) -> Iterator[Clip]:
-  """The clips as they pass by, with all that is judged added to the hash."""
-  for clip in clips:
-    digest.update(clip.video.tobytes() + clip.caption.encode())
-    if clip.audio is not None:
-      digest.update(clip.audio.tobytes())
-    yield clip
-
-
 def _cell(job, clips: int, seed: int) -> tuple[Scores, str]:
   """Scores of one set, split and size, and the hash of its clips."""
   side, split, name = job
   channels = 0 if side else 2
   source = world(name, side or SIDES[-1], clips, seed, channels)
   digest = hashlib.sha256()
-  passing = _hashed(source.clips(split), digest)
+  passing = record.hashed(source.clips(split), digest)
   found = watched(passing) if side else heard(passing)
   return found, digest.hexdigest()
 
@@ -133,6 +126,20 @@ def _summary(rows: Sequence[dict[str, object]]) -> None:
       f"{side} px, {split}: {np.mean(means):.4f} of attributes; worst "
       + ", ".join(f"{r['set']}/{r['score']} {r['mean']:.3f}" for r in worst)
     )
+
+
+def drawn(rows: Sequence[Mapping[str, object]]) -> pathlib.Path:
+  """Plots how much is read right by size and split, a dot for each set."""
+  cells = collections.defaultdict(list)
+  for row in rows:
+    if int(row["side"]) and attributes([row["score"]]):
+      of = f"{row['side']} px, {row['split']}"
+      cells[of, row["set"]].append(float(row["mean"]))
+  means = [
+    {"point": point, "attributes read": float(np.mean(found))}
+    for (point, _), found in cells.items()
+  ]
+  return record.plot("oracle", means, "attributes read")
 
 
 def main(argv: list[str]) -> None:
@@ -159,7 +166,7 @@ def main(argv: list[str]) -> None:
       logs.say(f"{job}: {len(found)} scores")
   _summary(rows)
   path = record.save("oracle", rows, **about, sha256=whole.hexdigest()[:16])
-  logs.say(f"{path}")
+  logs.say(f"{path}\n{drawn(rows)}")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ import os
 import pathlib
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from matplotlib.figure import Figure
 
 from sora_jax.training import exported
+from sora_jax.types import Clip
 from sora_jax.utils import files
 
 ENDS = ("low", "high")  # of an interval
@@ -122,6 +123,24 @@ def weights(folder: pathlib.Path) -> str:
   if not exported.there(folder):
     return str(folder)
   return hashlib.sha256((folder / exported.NAME).read_bytes()).hexdigest()
+
+
+def hashed(clips: Iterable[Clip | None], digest) -> Iterator[Clip]:
+  """The clips as they pass by, with all that is judged added to the hash."""
+  for clip in clips:
+    if clip is None:  # one that cannot be decoded
+      continue
+    digest.update(clip.video.tobytes() + clip.caption.encode())
+    if clip.audio is not None:
+      digest.update(clip.audio.tobytes())
+    yield clip
+
+
+def counted(clips: Iterable[Clip | None]) -> str:
+  """How many clips there are to judge on, and the hash of all of them."""
+  digest = hashlib.sha256()
+  count = sum(1 for _ in hashed(clips, digest))
+  return f"{count} clips {digest.hexdigest()[:12]}"
 
 
 def commit() -> str:

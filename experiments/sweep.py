@@ -205,13 +205,13 @@ class Point:
       made_of["given"] = [_content(p) for p in (self.dit, self.autoencoder())]
     return sections.digest(ConfigDict(made_of))
 
-  def judge(self) -> dict[str, float]:
+  def judge(self) -> dict[str, float | str]:
     """What the evaluators find, now or when it was judged before."""
     path = self.folder / FOUND
     told = self.told()
     if path.exists():
       found = json.loads(path.read_text())
-      if found["config"] == told:
+      if found["config"] == told and "test set" in found["metrics"]:
         return found["metrics"]
     self.train()
     dit = self.dit
@@ -219,6 +219,8 @@ class Point:
     run.remember()
     found = modes.judged(run, "dit")
     run.writer.close()
+    tested = run.data.clips(run.config.evaluation.split)
+    found["test set"] = record.counted(tested)
     found["minutes"] = checkpoint.load_meta(dit)["seconds"] / 60
     batch, frozen = run.abstract_inputs("dit")
     stage = run.stage("dit", batch, frozen, epoch=1)
@@ -240,7 +242,7 @@ def _content(folder: pathlib.Path) -> str:
 def _judged_only(name: str, changes: Mapping[str, object], seeds: int) -> None:
   """Raises ValueError where a transformer that is given would be trained."""
   free = (*AFTERWARDS, "data", "dit.evaluators", "dit.checkpoint", "seed")
-  free += ("autoencoder.checkpoint",)
+  free += ("autoencoder.checkpoint", "tokens", "dit.rows", "dit.frames")
   trains = [
     k for k in changes if not f"{k}.".startswith(tuple(f"{f}." for f in free))
   ]
@@ -299,7 +301,7 @@ def points(
 
 
 def row(
-  point: Point, metrics: Sequence[str], found: Mapping[str, float]
+  point: Point, metrics: Sequence[str], found: Mapping[str, float | str]
 ) -> dict[str, object]:
   """A point's line in the table.
 
@@ -311,6 +313,7 @@ def row(
   values = {name: round(found[name], 4) for name in metrics}
   minutes, pflops = round(found["minutes"], 1), float(f"{found['pflops']:.4g}")
   named = {"point": point.name, "seed": point.seed}
+  named["test set"] = found["test set"]
   return named | {"minutes": minutes, "pflops": pflops} | values
 
 

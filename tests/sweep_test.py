@@ -106,7 +106,7 @@ def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
   assert trained == ["autoencoder", "dit", "dit"]
   assert judged == ["one-0", "two-0", "muon-0"]
   assert [r["point"] for r in rows] == [*names]
-  columns = {"point", "seed", "minutes", "pflops"}
+  columns = {"point", "seed", "test set", "minutes", "pflops"}
   assert set(rows[0]) == {*columns, *module.METRICS}
 
   again = list(sweep.points(module, 1, tmp_path / "sweep"))
@@ -203,7 +203,8 @@ def test_what_a_student_said_is_not_kept_for_another_teacher(tiny, tmp_path):
   assert one.config.to_dict() == other.config.to_dict()
   assert one.model != other.model
   one.folder.mkdir()
-  told = {"config": one.told(), "metrics": {"captions/generated/all": 1.0}}
+  found = {"captions/generated/all": 1.0, "test set": "8 clips"}
+  told = {"config": one.told(), "metrics": found}
   (one.folder / sweep.FOUND).write_text(json.dumps(told))
   assert one.judge() == told["metrics"]
   assert one.told() != other.told()
