@@ -63,7 +63,7 @@ def _mixture(c: ConfigDict, images: bool) -> None:
   """All sets in their sizes, or mostly images of these."""
   parts = {}
   for name, *size, count in PARTS:
-    shown = [(size, count / 16), ([1, *size[1:]], count)]
+    shown = [(size, count / 16), ([1, *size[1:]], 4 * count)]
     for found, some in shown if images else [(size, count)]:
       key = f"{name}-{'x'.join(map(str, found))}"
       parts.setdefault(key, _part(name, *found, some))
@@ -162,7 +162,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "[1s] cut: a large magenta ball moves up on a black background",
     )
     if data == "images":
-      c.dit.rows.update(clips=10, text=160)  # 16 tokens each, and captions
+      # 16 tokens each, and captions; longer rows would look at more that they
+      # mask.
+      c.dit.rows.update(rows=32, length=80, text=80, clips=5)
+      # The first frame of an image is all of it, and leaves nothing to learn.
+      c.dit.mixture = {"clip": 0.9, "mask": 0.1}
       c.sample.size = (1, 64, 64)
       c.sample.prompts = c.sample.prompts[:-1]  # an image has no cut
   return common.finish(c, rest)

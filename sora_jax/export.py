@@ -119,8 +119,10 @@ def _card(run: Run, folder: Path, states: Mapping[str, State]) -> Iterator[str]:
   yield "\n## Training\n"
   yield from _markdown(report.facts(stages))
   for stage, lines in stages.items():
-    for rows in report.sheet(lines):
-      yield f"\n## What an evaluator of the stage {stage} said last\n"
+    for i, rows in enumerate(report.sheet(lines)):
+      if not i:
+        yield f"\n## What the evaluators of the stage {stage} said last"
+      yield ""
       yield from _markdown(rows)
   yield "\n## Config\n\n```json"
   yield json.dumps(sections.plain(_alone(run.config)), indent=1)

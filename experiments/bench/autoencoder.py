@@ -8,12 +8,15 @@ Pixels a second of encoding and decoding one clip, 17 frames of 128 x 128 and of
 AutoencoderKLCogVideoX in PyTorch at their published sizes (their classes'
 defaults: 4x8x8, 16 channels) with random weights. Ours is that of
 configs/autoencoder.py with random weights. A figure is how many times as many
-pixels a second ours does; the three run in turns.
+pixels a second ours does; the three run in turns. Beside it stand ours alone:
+pixels a second, and the FLOPs of its matmuls and convolutions over those that
+the device multiplies in the same time at best (`estimate.peak`).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -25,14 +28,14 @@ import numpy as np
 from absl import app, flags
 
 from configs import autoencoder as config
-from sora_jax import build
+from sora_jax import build, estimate
 from sora_jax.utils import logs
 
 SIZES = {"128": (17, 128, 128), "256": (17, 256, 256)}
 
 
-def _ours(video: np.ndarray) -> Callable[[], None]:
-  """Runs our autoencoder on a clip [1, T, H, W, 3]."""
+def _ours(video: np.ndarray) -> tuple[Callable[[], None], int]:
+  """Runs our autoencoder on a clip [1, T, H, W, 3]; and the FLOPs of that."""
   codec = build.autoencoder(config.get_config())
   init = jax.jit(codec.model.init)
   params = nn.meta.unbox(init(jax.random.PRNGKey(0), jnp.asarray(video)))
@@ -42,20 +45,25 @@ def _ours(video: np.ndarray) -> Callable[[], None]:
     mean, _ = codec.model.apply(params, video, method="encode")
     return codec.model.apply(params, mean, method="decode")
 
-  return lambda: jax.block_until_ready(run(params, video))
+  flops = estimate.flops(run, params, video)
+  video = jax.device_put(video)
+  return lambda: jax.block_until_ready(run(params, video)), flops
 
 
-def _theirs(name: str, video: np.ndarray) -> Callable[[], None]:
-  """Runs one of diffusers' on the same clip."""
+def _theirs(name: str, video: np.ndarray, kind: str) -> Callable[[], None]:
+  """Runs one of diffusers' on the same clip, on a device of PyTorch's."""
   import diffusers
   import torch
 
-  model = getattr(diffusers, name)().eval()
+  model = getattr(diffusers, name)().eval().to(kind)
   x = torch.from_numpy(video.transpose(0, 4, 1, 2, 3).copy())  # [1, 3, T, H, W]
+  x = x.to(kind)
 
   def run():
     with torch.inference_mode():
       model.decode(model.encode(x).latent_dist.mode())
+    if kind == "cuda":
+      torch.cuda.synchronize()
 
   return run
 
@@ -69,15 +77,22 @@ def _seconds(run: Callable[[], None]) -> float:
 def main(argv: list[str]) -> None:
   """Measures and prints."""
   del argv
-  if jax.default_backend() != "cpu":
-    raise ValueError("both sides run on the CPU: set JAX_PLATFORMS=cpu")
+  # Both sides share the device's memory.
+  os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+  kind = {"cpu": "cpu", "gpu": "cuda"}.get(jax.default_backend())
+  if kind is None:
+    raise ValueError(
+      f"PyTorch does not run on {jax.default_backend()!r}: both sides need a "
+      "CPU or a GPU; set JAX_PLATFORMS=cpu"
+    )
   figures = {"device": jax.devices()[0].device_kind}
   for size, shape in SIZES.items():
     rng = np.random.default_rng(0)
     video = rng.uniform(-1, 1, (1, *shape, 3)).astype(np.float32)
-    runs = {"ours": _ours(video)}
+    ours, flops = _ours(video)
+    runs = {"ours": ours}
     for name in ("Wan", "CogVideoX"):
-      runs[name] = _theirs(f"AutoencoderKL{name}", video)
+      runs[name] = _theirs(f"AutoencoderKL{name}", video, kind)
     for run in runs.values():
       run()  # compiles, and takes its memory
     rounds = []
@@ -85,6 +100,10 @@ def main(argv: list[str]) -> None:
       rounds.append({name: _seconds(run) for name, run in runs.items()})
       logs.say(f"{size} px, round {k + 1}: {rounds[-1]} s")
     pixels = int(np.prod(shape))
+    own = statistics.median(r["ours"] for r in rounds)
+    figures[f"pixels_per_s_{size}"] = round(pixels / own)
+    share = flops / own / estimate.peak("float32")
+    figures[f"share_of_peak_{size}"] = round(share, 3)
     for name in runs:
       rate = statistics.median(pixels / r[name] for r in rounds)
       logs.say(f"{size} px, {name}: {rate / 1e6:.3f} million pixels a second")
