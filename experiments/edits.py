@@ -36,7 +36,10 @@ METRICS = (
 
 def base() -> ConfigDict:
   """Edits of clips of the set `composition`."""
-  return demo.judged("composition", "edits")
+  c = demo.judged("composition", "edits")
+  with c.unlocked():
+    c.dit.evaluators.edits.clips = 32
+  return c.lock()
 
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:

