@@ -151,6 +151,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       guidance={"name": "cfg", "scale": 2.0, "low": 0.0, "high": 1.0},
       rows=8,
       clips=0,
+      strength=0.8,  # of edits: below, few are obeyed
     )
     c.sample.prompts = (
       "a big red ball bounces under gravity on a white background",

@@ -27,6 +27,7 @@ from experiments import (
   record,
   tasks,
 )
+from sora_jax.evaluators import metrics
 from sora_jax.utils import files, logs
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -187,10 +188,14 @@ def demo_edits() -> Lines:
   _, rows = record.load("edits")
 
   def cell(row: Row, edit: str, who: str) -> str:
-    obeyed, changed, rest = (
+    obeyed, *parts = (
       float(row[f"edits/{edit}/{who}/{what}"]) for what in edits.WHAT
     )
-    return f"{obeyed:.2f}, {changed:.1f} / {rest:.1f} dB"
+    changed, rest = (
+      "equal" if value >= metrics.BEST_PSNR else f"{value:.1f}"
+      for value in parts
+    )
+    return f"{obeyed:.2f}, {changed} / {rest}"
 
   lines = [
     [row["point"], *(cell(row, edit, "generated") for edit in edits.EDITS)]
@@ -198,7 +203,7 @@ def demo_edits() -> Lines:
   ]
   for who, name in (("source", "nothing done"), ("autoencoder", "ceiling")):
     lines.append([name, *(cell(rows[0], edit, who) for edit in edits.EDITS)])
-  yield from _table(["obeyed, changed / rest", *edits.EDITS], lines)
+  yield from _table(["obeyed, changed / rest in dB", *edits.EDITS], lines)
 
 
 def demo_physics() -> Lines:
@@ -226,8 +231,8 @@ def demo_physics() -> Lines:
 
 def _cached(row: Row, name: str) -> str:
   value = float(row[name])
-  # What metrics.psnr says of videos that are the same.
-  return "equal" if name != "time" and value >= 100 else f"{value:.2f}"
+  same = name != "time" and value >= metrics.BEST_PSNR
+  return "equal" if same else f"{value:.2f}"
 
 
 def caching() -> Lines:

@@ -18,7 +18,6 @@ from sora_jax.data.world import sets
 from sora_jax.models import i3d
 from sora_jax.models.attention import EXACT
 from sora_jax.models.autoencoder import latent_size
-from sora_jax.objectives.autoencode import latents_of
 from sora_jax.packing import patchify
 from sora_jax.sampling import excerpts, tasks
 from sora_jax.sampling.request import Request
@@ -343,8 +342,7 @@ def decoder_alone(section: ConfigDict) -> bool:
 
 def same_latents(trained_on: Any, now: Any, folder: Path) -> None:
   """Raises ValueError if a transformer knows another latent space."""
-  before, after = (tree.digest(latents_of(x)) for x in (trained_on, now))
-  if before != after:
+  if tree.digest(trained_on) != tree.digest(now):
     raise ValueError(
       f"{folder} was trained on the latents of another autoencoder: use that "
       "one (autoencoder.checkpoint), or another --workdir"

@@ -17,7 +17,7 @@ from sora_jax import build
 from sora_jax.data import latents as cache
 from sora_jax.data import loader, tokenizer
 from sora_jax.data.words import Words
-from sora_jax.objectives.autoencode import Autoencode, latents_of
+from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.training import checkpoint, encode
 from sora_jax.types import Clip, PyTree, Source, Text, shots_of
 from sora_jax.utils import logs, processes, sections, tree
@@ -71,7 +71,7 @@ class Datasets:
     """
     config, folder = self._config, self._workdir / "latents"
     made_of = {
-      "autoencoder": tree.digest(latents_of(frozen)),
+      "autoencoder": tree.digest(frozen),
       "data": sections.plain(config.data),
       "content": self.source.fingerprint(),
       "transforms": sections.plain(config.transforms),

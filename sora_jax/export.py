@@ -82,6 +82,8 @@ def _alone(config: ConfigDict) -> ConfigDict:
   config = ConfigDict(config.to_dict())
   config.autoencoder.checkpoint = config.dit.checkpoint = ""
   config.autoencoder.init = ""
+  if check.decoder_alone(config.autoencoder):
+    config.autoencoder.objective.part = "all"
   config.autoencoder.evaluators = config.dit.evaluators = {}
   config.autoencoder.objective.perceptual.update(weight=0.0, path="")
   for name in ("file", "source", "target", "mask"):

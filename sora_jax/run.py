@@ -328,7 +328,7 @@ class Run:
       writer=self.writer,
       autoencoder=self.codec,
       clips=self.data.clips(self.config.evaluation.split),
-      training=self.data.clips("train"),
+      training=functools.partial(self.data.clips, "train"),
     )
     if stage == "autoencoder":
       return context

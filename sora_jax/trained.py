@@ -57,13 +57,9 @@ def check_given(config: ConfigDict, workdir: Path) -> None:
   for name in ("autoencoder", "dit"):
     if config[name].checkpoint:
       _same_model(config, Path(config[name].checkpoint), name)
-  init = _begins(config, "autoencoder")
-  if check.decoder_alone(config.autoencoder) and not init:
-    raise ValueError(
-      "autoencoder.objective.part='decoder' trains on a decoder whose encoder "
-      "stays: set autoencoder.init to the folder of both"
-    )
-  if init:
+  if check.decoder_alone(config.autoencoder):
+    check_decoder(config)
+  if init := _begins(config, "autoencoder"):
     if config.autoencoder.checkpoint:
       raise ValueError(
         f"autoencoder.checkpoint={config.autoencoder.checkpoint!r} is used as "
@@ -76,6 +72,27 @@ def check_given(config: ConfigDict, workdir: Path) -> None:
     raise ValueError(
       f"dit.checkpoint={config.dit.checkpoint!r} knows the latents of its own "
       "autoencoder: set autoencoder.checkpoint to that, which lies beside it"
+    )
+
+
+def check_decoder(config: ConfigDict) -> None:
+  """Whether a decoder that is trained alone has latents to decode.
+
+  Raises:
+    FileNotFoundError: if they are not there.
+    ValueError: if none are named, or they are not measured.
+  """
+  init = _begins(config, "autoencoder")
+  if not init or config.autoencoder.checkpoint:
+    raise ValueError(
+      "autoencoder.objective.part='decoder' trains on a decoder whose encoder "
+      "stays: set autoencoder.init to the folder of both, and "
+      "autoencoder.checkpoint=''"
+    )
+  if not checkpoint.load_meta(Path(init))["finished"]:
+    raise ValueError(
+      f"the autoencoder in {init} is not trained to its end, so its latents "
+      "are not measured: run its own training again, it resumes"
     )
 
 
@@ -175,6 +192,9 @@ def fresh(config: ConfigDict, name: str, stage: Stage, fixed: PyTree) -> State:
     ValueError: if they are of another model, or of other latents.
   """
   state, given = stage.make(), _begins(config, name)
+  alone = name == "autoencoder" and check.decoder_alone(config.autoencoder)
+  if alone:
+    check_decoder(config)
   if not given:
     return state
   where = Path(given)
@@ -184,7 +204,7 @@ def fresh(config: ConfigDict, name: str, stage: Stage, fixed: PyTree) -> State:
   wanted = {"ema": {player: stage.abstract.ema[player]}}
   if name == "dit":
     wanted["frozen"] = {k: stage.abstract.frozen[k] for k in CODEC}
-  elif check.decoder_alone(config.autoencoder):
+  elif alone:
     wanted["frozen"] = {"stats": stage.abstract.frozen["stats"]}
   found = checkpoint.load(where, wanted)
   if name == "dit":

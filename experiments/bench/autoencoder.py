@@ -102,7 +102,9 @@ def main(argv: list[str]) -> None:
     pixels = int(np.prod(shape))
     own = statistics.median(r["ours"] for r in rounds)
     figures[f"pixels_per_s_{size}"] = round(pixels / own)
-    share = flops / own / estimate.peak("float32")
+    peak = estimate.peak("float32")  # of all devices, of which one runs
+    peak /= 1 if kind == "cpu" else jax.device_count()
+    share = flops / own / peak
     figures[f"share_of_peak_{size}"] = round(share, 3)
     for name in runs:
       rate = statistics.median(pixels / r[name] for r in rounds)

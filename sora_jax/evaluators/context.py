@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Context:
     diffusion: the transformer's objective; None in the autoencoder's stage.
     pipeline: for sampling; None likewise.
     batch: a held-out packed batch; None likewise.
-    training: the clips that the stage was trained on.
+    training: gives the clips of the split train, as training takes them.
   """
 
   stage: str
@@ -44,7 +44,7 @@ class Context:
   diffusion: LatentDiffusion | None = None
   pipeline: Pipeline | None = None
   batch: Mapping[str, np.ndarray] | None = None
-  training: Sequence[Clip | None] = ()
+  training: Callable[[], Sequence[Clip | None]] = tuple
 
   def first(self, count: int, apart: bool = False) -> list[Clip]:
     """The first clips; those that cannot be decoded are passed over.

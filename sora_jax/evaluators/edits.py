@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sora_jax.data.world.edits import EDITS, edited
+from sora_jax.data.world.edits import edited
 from sora_jax.evaluators import metrics
 from sora_jax.evaluators.captions import world
 from sora_jax.evaluators.context import Context, through, trained, truth
@@ -22,16 +22,17 @@ ASKED = {"recolour": "colour", "remove": "count", "background": "background"}
 class Edits:
   """The task `edit` on clips of the world, whose edits have a known answer.
 
-  For each edit and video: `obeyed`, the share of edits that the oracle reads
-  back; `changed`, PSNR in dB against the answer over the pixels that the edit
-  is about; `rest`, over all others. Videos: what the model makes, with 95 %
-  bootstrap intervals of both PSNRs, the source itself (the dumb answer: nothing
-  is done), and the answer through the autoencoder (the ceiling). Clips that an
-  edit has nothing to change in are passed over; "clips" is how many are left.
+  For each edit and video: `obeyed`, the share of edits of whose answer the
+  oracle reads back the one attribute of ASKED; `changed`, PSNR in dB against
+  the answer over the pixels that the edit is about; `rest`, over all others.
+  Videos: what the model makes, with 95 % bootstrap intervals, the source itself
+  (the dumb answer: nothing is done), and the answer through the autoencoder
+  (the ceiling). Clips that an edit has nothing to change in are passed over;
+  "clips" is how many are left.
 
   Attributes:
     context: with clips of the source "world" and a pipeline.
-    edits: keys of EDITS.
+    edits: keys of ASKED.
     strength: noise level in (0, 1] that the source is taken back to.
     clips: how many to draw from; 0 for all.
     seed: of the noise and of the edits.
@@ -44,8 +45,8 @@ class Edits:
   seed: int
 
   def __post_init__(self):
-    if wrong := set(self.edits) - set(EDITS):
-      raise ValueError(f"edits {sorted(wrong)}: choose of {sorted(EDITS)}")
+    if wrong := set(self.edits) - set(ASKED):
+      raise ValueError(f"edits {sorted(wrong)}: choose of {sorted(ASKED)}")
     if not 0 < self.strength <= 1:
       raise ValueError(
         f"edits(strength={self.strength}): a noise level in (0, 1]"

@@ -26,11 +26,12 @@ class Novelty:
   `generated/nearest` and `held out/nearest` are the mean distances to the
   nearest training clip, of what the model makes of held-out captions and of
   the held-out clips themselves: if what it makes is much nearer, it copies.
-  `generated/copies` is the share that is nearer than all but one in a hundred
-  of the held-out clips. `diversity/...` are mean distances of pairs: videos of
-  one caption, of different captions, and real clips of different captions (the
-  ceiling); near 0 for one caption, the noise is ignored. Videos beside their
-  nearest training clips are in novelty/STEP.png.
+  `generated/copies` is the share that is at least as near as the nearest
+  hundredth of the held-out clips. Clips of one origin are not compared.
+  `diversity/...` are mean distances of pairs: videos of one caption, of
+  different captions, and real clips of different captions (the ceiling); near 0
+  for one caption, the noise is ignored. Videos beside their nearest training
+  clips are in novelty/STEP.png.
 
   Attributes:
     context: with clips, training clips and a pipeline.
@@ -75,7 +76,12 @@ class Novelty:
   ) -> Iterator[tuple[str, float]]:
     asked = {"generated": made, "held out": [c.video for c in clips]}
     best = {name: _Nearest(videos) for name, videos in asked.items()}
-    training = (c for c in self.context.training if c is not None)
+    own = {clip.origin for clip in clips}  # of the split train, maybe
+    training = (
+      c
+      for c in self.context.training()
+      if c is not None and c.origin not in own
+    )
     for clip in itertools.islice(training, self.among or None):
       for nearest in best.values():
         nearest.see(clip.video)
@@ -88,11 +94,11 @@ class Novelty:
       yield f"{name}/nearest low", low
       yield f"{name}/nearest high", high
     least = np.quantile(there["held out"], 0.01)
-    yield "generated/copies", float(np.mean(there["generated"] < least))
+    yield "generated/copies", float(np.mean(there["generated"] <= least))
     rows = []
-    for i, clip in enumerate(clips[:SHOWN]):
-      if (match := best["generated"].match[i]) is not None:
-        rows += [(clip.caption, made[i]), ("the nearest of training", match)]
+    for clip, video, match in zip(clips, made, best["generated"].match):
+      if match is not None and len(rows) < 2 * SHOWN:
+        rows += [(clip.caption, video), ("the nearest of training", match)]
     path = self.context.workdir / "novelty" / f"{int(state.step):08d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     media.contact_sheet(path, rows)

@@ -18,7 +18,7 @@ result is the same; `objectives.streaming` does it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -336,11 +336,6 @@ def principal(cells: Array, channels: int, weights: Array) -> dict[str, Array]:
     "out_kernel": (vectors * scale).T,
     "out_bias": mean,
   }
-
-
-def encoder(params: Mapping[str, Any]) -> dict[str, Any]:
-  """The part of an autoencoder's parameters that its latents depend on."""
-  return {k: v for k, v in params.items() if k.startswith(ENCODER)}
 
 
 def with_principal(params: Any, found: dict[str, jax.Array]) -> Any:

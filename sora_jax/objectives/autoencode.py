@@ -292,11 +292,6 @@ class Autoencode:
     return {"mean": jnp.zeros(c), "std": jnp.ones(c)}
 
 
-def latents_of(frozen: Mapping[str, PyTree]) -> dict[str, PyTree]:
-  """What latents depend on, of "autoencoder" and "stats": not the decoder."""
-  return {**frozen, "autoencoder": ae.encoder(frozen["autoencoder"])}
-
-
 def _half(x: Array) -> Array:
   """[B, t, h, w, c] -> [B, t, h / 2, w / 2, c]: means of 2 x 2."""
   b, t, h, w, c = x.shape

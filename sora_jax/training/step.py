@@ -87,11 +87,8 @@ def make(objective: Objective, optimizers: Optimizers, ema: float) -> Step:
       }
       finite &= ok
     decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
-    average = jax.tree.map(
-      # So that what stays, stays to the last bit.
-      lambda old, new: old + (1 - decay) * (new - old),
-      state.ema,
-      params,
+    average = jax.tree.map(  # what stays, stays to the last bit
+      lambda old, new: old + (1 - decay) * (new - old), state.ema, params
     )
     new = (params, opt, average)
     old = (state.params, state.opt, state.ema)

@@ -178,3 +178,15 @@ def test_frechet_floor_falls_with_the_number_of_clips():
 def test_frechet_says_what_it_needs(a, b, said):
   with pytest.raises(ValueError, match=said):
     metrics.frechet(np.zeros(a), np.zeros(b))
+
+
+def test_psnr_of_a_region():
+  rng = np.random.default_rng(0)
+  a, b = rng.integers(0, 255, (2, 5, 8, 8, 3), np.uint8)
+  everywhere = np.ones((5, 8, 8), bool)
+  found = metrics.region_psnr(a, b, everywhere)
+  assert found == pytest.approx(metrics.psnr(a, b))
+  half = everywhere.copy()
+  half[:, :4], half[0] = False, False
+  found = metrics.region_psnr(a, b, half)
+  assert found == pytest.approx(metrics.psnr(a[1:, 4:], b[1:, 4:]))

@@ -7,6 +7,7 @@ import pytest
 
 from sora_jax.data.sources.world import World
 from sora_jax.data.world import captions, edits
+from sora_jax.evaluators import edits as judges
 from sora_jax.evaluators.oracle import read, scores
 
 
@@ -44,6 +45,10 @@ def test_an_edit_changes_its_pixels_and_no_others(name):
       assert captions.background(new) != captions.background(old)
       assert new.bodies == old.bodies
   assert found > 5
+
+
+def test_every_edit_asks_for_something():
+  assert set(judges.ASKED) == set(edits.EDITS)
 
 
 def test_the_oracle_reads_what_was_edited():
