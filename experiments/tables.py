@@ -2,10 +2,11 @@
 
   python -m experiments.tables
 
-The pages are the repository's README and that of this folder. A table stands
-between the lines `<!-- table: NAME -->` and `<!-- end -->`, and what is between
-them is replaced. The tests look whether it is up to date, and whether any table
-has figures outside of such lines.
+The pages are the repository's README, that of this folder and the demo's card.
+A table stands between the lines `<!-- table: NAME -->` and `<!-- end -->`, and
+what is between them is replaced. The tests look whether it is up to date, and
+whether any other has figures outside of such lines, but for the card, whose own
+come from its export: after another export its blocks are to be put in again.
 """
 
 from __future__ import annotations
