@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from configs import demo
+from experiments import judging
 
 READ = (
   "all",
@@ -37,22 +38,10 @@ SETS = tuple(dict.fromkeys(name for name, *_ in demo.PARTS if name != "sound"))
 HELD_OUT = ("test_combinations", "test_parameters", "test_paraphrases")
 
 
-def judged(name: str, *evaluators: str) -> ConfigDict:
-  """The demo on one set, judged by some of the evaluators alone."""
-  c = demo.get_config(name)
-  with c.unlocked():
-    c.stages = ("autoencoder", "dit")
-    for other in set(c.dit.evaluators) - set(evaluators):
-      del c.dit.evaluators[other]
-  return c.lock()
-
-
 def base() -> ConfigDict:
   """Captions of the set `composition`."""
-  c = judged("composition", "captions")
-  with c.unlocked():
-    c.dit.evaluators.captions.update(clips=64, empty=16)
-  return c.lock()
+  c = demo.get_config("composition")
+  return judging.only(c, captions={"clips": 64, "empty": 16})
 
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:

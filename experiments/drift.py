@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from experiments import demo
+from configs import demo
+from experiments import judging
 from sora_jax.evaluators.drift import MEASURES
 
 AT = (0.0, 10.0, 30.0, 58.0)  # seconds
@@ -32,10 +33,8 @@ METRICS = (
 
 def base() -> ConfigDict:
   """Frames are handed on, nothing else is done."""
-  c = demo.judged("simple", "drift")
-  with c.unlocked():
-    c.dit.evaluators.drift.update(clips=24, at=AT)
-  return c.lock()
+  c = demo.get_config("simple")
+  return judging.only(c, drift={"clips": 24, "at": AT})
 
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:

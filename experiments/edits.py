@@ -16,8 +16,8 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from configs import world
-from experiments import demo, record
+from configs import demo, world
+from experiments import judging, record
 
 EDITS = tuple(world.get_config().dit.evaluators.edits.edits)
 WHO = ("generated", "source", "autoencoder")
@@ -36,10 +36,7 @@ METRICS = (
 
 def base() -> ConfigDict:
   """Edits of clips of the set `composition`."""
-  c = demo.judged("composition", "edits")
-  with c.unlocked():
-    c.dit.evaluators.edits.clips = 32
-  return c.lock()
+  return judging.only(demo.get_config("composition"), edits={"clips": 32})
 
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:

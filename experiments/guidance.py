@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from ml_collections import ConfigDict
 
 from configs import quickstart
+from experiments import judging
 
 CAPTIONS = (
   "captions/generated/all",
@@ -44,12 +45,7 @@ WITH_CEILING = (
 def base() -> ConfigDict:
   """The quickstart, judged by captions and Fréchet distance."""
   c = quickstart.get_config()
-  with c.unlocked():
-    c.stages = ("autoencoder", "dit")
-    for name in set(c.dit.evaluators) - {"captions", "frechet"}:
-      del c.dit.evaluators[name]
-    c.dit.evaluators.captions.empty = 2
-  return c.lock()
+  return judging.only(c, captions={"empty": 2}, frechet={})
 
 
 def mixed(sizes: Mapping[str, tuple[int, int, int]], tests: int) -> ConfigDict:

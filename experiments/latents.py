@@ -20,7 +20,7 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from configs import quickstart
-from experiments import record
+from experiments import judging, record
 from sora_jax import modes
 from sora_jax.run import Run
 from sora_jax.utils import logs
@@ -30,14 +30,11 @@ READ = ("colour", "background", "motion", "digit")
 
 def config(seed: int, steps: int, changes: Mapping[str, object]) -> ConfigDict:
   """What all points share, with what one changes."""
-  c = quickstart.get_config()
+  c = judging.only(quickstart.get_config(), captions={})
   with c.unlocked():
     c.seed = seed
-    c.stages = ("autoencoder", "dit")
     c.dit.schedule.until = f"{steps} steps"
     c.dit.optimizer.warmup = min(c.dit.optimizer.warmup, steps // 5)
-    for name in set(c.dit.evaluators) - {"captions"}:
-      del c.dit.evaluators[name]
     c.update_from_flattened_dict(changes)
     c.dit.rows.length = max(32, 16 * c.dit.frames)
   return c

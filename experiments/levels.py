@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from configs import quickstart
+from experiments import judging
 
 TASKS = ("i2v", "last_frame", "inpaint", "outpaint")
 METRICS = (
@@ -30,12 +31,8 @@ METRICS = (
 
 def base() -> ConfigDict:
   """The quickstart, judged by captions and tasks."""
-  c = quickstart.get_config()
+  c = judging.only(quickstart.get_config(), captions={"empty": 2})
   with c.unlocked():
-    c.stages = ("autoencoder", "dit")
-    for name in set(c.dit.evaluators) - {"captions"}:
-      del c.dit.evaluators[name]
-    c.dit.evaluators.captions.empty = 2
     c.dit.evaluators.tasks = {
       "name": "tasks",
       "tasks": TASKS,

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from experiments import demo
+from configs import demo
+from experiments import judging
 
 WHO = (
   "generated",
@@ -43,10 +44,7 @@ METRICS = (
 
 def base() -> ConfigDict:
   """The laws of continued clips of the set `motion`."""
-  c = demo.judged("motion", "laws")
-  with c.unlocked():
-    c.dit.evaluators.laws.clips = 64
-  return c.lock()
+  return judging.only(demo.get_config("motion"), laws={"clips": 64})
 
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:

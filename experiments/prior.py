@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from configs import demo
+from experiments import judging
 
 TIMES = ("0.05", "0.25", "0.45", "0.65", "0.85", "0.95")
 METRICS = (
@@ -33,14 +34,11 @@ METRICS = (
 
 def base() -> ConfigDict:
   """The demo from nothing, for few steps."""
-  c = demo.get_config()
+  judges = {"fixed_times": {}, "continuation": {"clips": 32}}
+  c = judging.only(demo.get_config(), **judges)
   with c.unlocked():
-    c.stages = ("autoencoder", "dit")
     c.dit.checkpoint = ""
     c.dit.schedule.update(until="500 steps", evaluate="never")
-    for name in set(c.dit.evaluators) - {"fixed_times", "continuation"}:
-      del c.dit.evaluators[name]
-    c.dit.evaluators.continuation.clips = 32
   return c.lock()
 
 

@@ -313,7 +313,7 @@ def row(
   values = {name: round(found[name], 4) for name in metrics}
   minutes, pflops = round(found["minutes"], 1), float(f"{found['pflops']:.4g}")
   named = {"point": point.name, "seed": point.seed}
-  named["test set"] = found["test set"]
+  named |= {"test set": found["test set"]}
   return named | {"minutes": minutes, "pflops": pflops} | values
 
 

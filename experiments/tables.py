@@ -184,6 +184,11 @@ def demo_tasks() -> Lines:
   yield from _table([*head, "jump"], lines)
 
 
+def _psnr(value: float, digits: int) -> str:
+  """A PSNR; of videos that are the same it says so."""
+  return "equal" if value >= metrics.BEST_PSNR else f"{value:.{digits}f}"
+
+
 def demo_edits() -> Lines:
   """What each strength changes of what it should, and of the rest."""
   _, rows = record.load("edits")
@@ -192,10 +197,7 @@ def demo_edits() -> Lines:
     obeyed, *parts = (
       float(row[f"edits/{edit}/{who}/{what}"]) for what in edits.WHAT
     )
-    changed, rest = (
-      "equal" if value >= metrics.BEST_PSNR else f"{value:.1f}"
-      for value in parts
-    )
+    changed, rest = (_psnr(value, 1) for value in parts)
     return f"{obeyed:.2f}, {changed} / {rest}"
 
   lines = [
@@ -232,8 +234,7 @@ def demo_physics() -> Lines:
 
 def _cached(row: Row, name: str) -> str:
   value = float(row[name])
-  same = name != "time" and value >= metrics.BEST_PSNR
-  return "equal" if same else f"{value:.2f}"
+  return f"{value:.2f}" if name == "time" else _psnr(value, 2)
 
 
 def caching() -> Lines:

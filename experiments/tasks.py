@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from configs import world
-from experiments import demo
+from configs import demo, world
+from experiments import judging
 
 COLUMNS = ("generated", "low", "high", "other caption", "filled", "autoencoder")
 IN_TIME = (
@@ -36,10 +36,7 @@ METRICS = (
 
 def base() -> ConfigDict:
   """All tasks on the set `composition`."""
-  c = demo.judged("composition", "tasks")
-  with c.unlocked():
-    c.dit.evaluators.tasks.clips = 16
-  return c.lock()
+  return judging.only(demo.get_config("composition"), tasks={"clips": 16})
 
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:

@@ -89,10 +89,15 @@ def check_decoder(config: ConfigDict) -> None:
       "stays: set autoencoder.init to the folder of both, and "
       "autoencoder.checkpoint=''"
     )
-  if not checkpoint.load_meta(Path(init))["finished"]:
+  _check_measured(Path(init))
+
+
+def _check_measured(where: Path) -> None:
+  """Whether an autoencoder's latents have their statistics."""
+  if not checkpoint.load_meta(where)["finished"]:
     raise ValueError(
-      f"the autoencoder in {init} is not trained to its end, so its latents "
-      "are not measured: run its own training again, it resumes"
+      f"the autoencoder in {where} is not trained to its end, so its "
+      "latents are not measured: run its own training again, it resumes"
     )
 
 
@@ -120,11 +125,7 @@ def autoencoder(
     ValueError: if it is not trained to its end, or another model.
   """
   where = folder(config, workdir, "autoencoder")
-  if not checkpoint.load_meta(where)["finished"]:
-    raise ValueError(
-      f"the autoencoder in {where} is not trained to its end, so its "
-      "latents are not measured: run its own training again, it resumes"
-    )
+  _check_measured(where)
   _same_model(config, where, "autoencoder")
   return processes.local(frozen(checkpoint.load(where, abstract)))
 
@@ -213,9 +214,8 @@ def fresh(config: ConfigDict, name: str, stage: Stage, fixed: PyTree) -> State:
   logs.say(f"{name}: begins with the weights in {where}")
   # Twice, for a step gives both away.
   params = jax.tree.map(jnp.copy, found["ema"])
-  fixed = state.frozen
-  if name == "autoencoder":
-    fixed = {**fixed, **found.get("frozen", {})}
+  if alone:
+    state = state.replace(frozen=state.frozen | found["frozen"])
   return state.replace(
-    params=state.params | params, ema=state.ema | found["ema"], frozen=fixed
+    params=state.params | params, ema=state.ema | found["ema"]
   )

@@ -237,13 +237,12 @@ def still(
   These stay as they are, bit for bit, and count for no norm.
   """
 
-  def hold(path, x):
+  def hold(path, update, weight):
+    del weight
     kept = any(str(name).startswith(names) for name in _names(path))
-    return jnp.zeros_like(x) if kept else x
+    return jnp.zeros_like(update) if kept else update
 
-  held = optax.stateless(
-    lambda updates, params: jax.tree_util.tree_map_with_path(hold, updates)
-  )
+  held = optax.stateless(functools.partial(jax.tree.map_with_path, hold))
   return optax.chain(held, rule, held)  # weight decay moves what has no slope
 
 

@@ -1,0 +1,23 @@
+"""What an experiment's points are judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+
+def only(c: ConfigDict, **evaluators: Mapping[str, object]) -> ConfigDict:
+  """The config without samples, judged by some of its evaluators alone.
+
+  Args:
+    c: is changed.
+    **evaluators: of the transformer, that stay, and what changes of each.
+  """
+  with c.unlocked():
+    c.stages = ("autoencoder", "dit")
+    for other in set(c.dit.evaluators) - set(evaluators):
+      del c.dit.evaluators[other]
+    for name, changes in evaluators.items():
+      c.dit.evaluators[name].update(changes)
+  return c
