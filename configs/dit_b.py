@@ -22,6 +22,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.mesh = {"data": 1, "fsdp": -1}  # -1: all devices that are left
   c.strategy = "fsdp"
   c.threads = 2  # readers of data
+  c.workers = 0  # processes of so many readers each; 0: in this one
 
   # Clips: sora_jax/data/sources. This set ships with scikit-learn.
   c.data = {

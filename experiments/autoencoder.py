@@ -25,6 +25,8 @@ judges whole clips of all its sets at 64 pixels; what is judged of its split
 mean over frames of 8-bit RGB, over the windows of a file (the clips of a set),
 then over files (sets).
 
+--change takes JSON of config keys for every training: on a GPU larger batches,
+and processes that draw the clips, '{"workers": 14, "autoencoder.batch": 64}'.
 What is trained in --workdir resumes there. Other work on the machine falsifies
 the comparison.
 """
@@ -236,7 +238,9 @@ def main(argv: list[str]) -> None:
   wanted, suffix = record.chosen(asked.points, names)
   if asked.data == "clips" and not asked.clips:
     raise ValueError("--data=clips needs --clips, a folder of captioned clips")
+  asked_for = json.loads(asked.change)
   about = {"commit": record.commit(), "minutes": asked.minutes, "seeds": 1}
+  about |= {"device": jax.devices()[0].device_kind, "change": asked.change}
   if asked.data == "clips":
     about["held_out"] = " ".join(HELD_OUT)
   of = functools.partial(config_of, asked.data, path=asked.clips)
@@ -263,7 +267,7 @@ def main(argv: list[str]) -> None:
       continue
     config, judging = of(judged=False), of(judged=True)
     with config.unlocked():
-      config.update_from_flattened_dict(changes)
+      config.update_from_flattened_dict(changes | asked_for)
     state = trained(config, asked.minutes, root / name.replace(" ", "-"))
     judging.autoencoder.model = config.autoencoder.model
     judge(name, Run(judging, root / "judge"), state)
@@ -279,5 +283,6 @@ if __name__ == "__main__":
   flags.DEFINE_float("minutes", 3.0, "of training for every point")
   flags.DEFINE_string("workdir", "runs/autoencoder", "where the points train")
   flags.DEFINE_string("init", DEMO, "weights that some begin with")
+  flags.DEFINE_string("change", "{}", "JSON of config keys to change")
   flags.DEFINE_list("points", None, "names of the points to run; all")
   app.run(main)

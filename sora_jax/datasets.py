@@ -81,7 +81,7 @@ class Datasets:
       cache.check(folder, made_of)
     else:
       clips, share = self.clips("train"), processes.share()
-      own = loader.ordered(clips, config.threads, share)
+      own = loader.ordered(clips, config.threads, share, config.workers)
       items = self._items(frozen, own, len(clips) // share[1])
       cache.write(folder, items, made_of)
     shapes = cache.manifest(folder)["shapes"]

@@ -57,23 +57,18 @@ def test_it_samples_several_sizes_and_obeys_the_background(tmp_path):
   assert wide[0].shape == (9, 48, 80, 3)
 
 
-def test_images_and_videos_are_of_one_transformer(tmp_path):
-  config = demo.get_config("images")
-  counts = {False: {}, True: {}}  # of videos, of images
-  for part in config.data.parts.values():
-    of = counts[part.frames == 1]
-    of[part.set] = of.get(part.set, 0) + part.count
-  names = {name for name, *_ in demo.PARTS}
-  assert all(of.keys() == names for of in counts.values())
-  assert all(counts[True][n] > 10 * counts[False][n] for n in names)
-  trained.check_given(config, pathlib.Path("none"))
-  (image,) = Run(config, tmp_path).sample(["a red ball"])
-  assert image.shape == (1, 64, 64, 3)
+def test_on_a_gpu_it_is_the_same_transformer(tmp_path):
+  config = demo.get_config("gpu")
+  trained.check_given(config, tmp_path)
+  one, other = demo.get_config().to_dict(), config.to_dict()
+  assert one["data"] == other["data"] and one["sample"] != other["sample"]
+  assert one["dit"]["mixture"] == other["dit"]["mixture"]
 
 
-def test_two_sets_are_an_error():
-  with pytest.raises(ValueError, match=r"'simple,images'; valid: .*'images'"):
-    demo.get_config("simple,images")
+def test_words_that_do_not_go_together_are_an_error():
+  for words in ("simple,motion", "images", "gpu,fast"):
+    with pytest.raises(ValueError, match=f"'{words}'; valid: .*'gpu', 'tiny'"):
+      demo.get_config(words)
 
 
 def test_its_autoencoder_loses_little(tmp_path):

@@ -81,8 +81,11 @@ def prepare(config: ConfigDict, split: str, trimmed: bool = True) -> Transform:
 def prepared(
   config: ConfigDict, clips: Sequence[Clip | None], split: str
 ) -> loader.Prepared:
-  """Clips as every stage takes them, as many in memory as the config allows."""
-  memory = int(config.cache_gib * 2**30)
+  """Clips as every stage takes them, as many in memory as the config allows.
+
+  Processes that read them share that memory out.
+  """
+  memory = int(config.cache_gib * 2**30) // max(config.workers, 1)
   return loader.Prepared(clips, prepare(config, split), memory)
 
 
@@ -129,6 +132,7 @@ def pixels(
     seed=seed,
     threads=config.threads,
     share=share,
+    workers=config.workers,
   )
 
 
@@ -159,6 +163,7 @@ def packed(
     seed=seed,
     threads=config.threads,
     share=share,
+    workers=config.workers,
   )
 
 

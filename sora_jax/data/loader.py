@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 import grain
 import numpy as np
+from absl import flags
 
 from sora_jax.data.latents import Item, Latents
 from sora_jax.data.words import Words
@@ -53,6 +54,20 @@ def _threads(count: int) -> grain.ReadOptions:
   return grain.ReadOptions(num_threads=count, prefetch_buffer_size=4 * count)
 
 
+def _apart(dataset: grain.IterDataset, workers: int) -> grain.IterDataset:
+  """The same, read by so many other processes, which take turns.
+
+  Threads share an interpreter, and so about one core: of clips that are drawn
+  or decoded that is a few hundred a second.
+  """
+  if not workers:
+    return dataset
+  if not flags.FLAGS.is_parsed():  # grain has some, which notebooks never parse
+    flags.FLAGS.mark_as_parsed()
+  options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=2)
+  return dataset.mp_prefetch(options)
+
+
 def pad(clip: Clip, size: tuple[int, int, int]) -> dict[str, np.ndarray]:
   """A clip in the corner of a box [T, H, W]: the last pixels repeated.
 
@@ -80,6 +95,7 @@ def clips(
   seed: int,
   threads: int,
   share: Share = WHOLE,
+  workers: int = 0,
 ) -> grain.IterDataset:
   """Endless batches {video [B, T, H, W, 3], mask [B, T, H, W]}.
 
@@ -92,6 +108,7 @@ def clips(
     seed: of shuffling and transforms.
     threads: readers.
     share: of the clips and of the batch.
+    workers: processes of so many readers, each of whole batches; 0: this one.
   """
 
   def prepare(clip: Clip | None, rng: np.random.Generator):
@@ -99,9 +116,10 @@ def clips(
 
   dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
   dataset = _part(dataset.random_map(prepare), share)
-  return dataset.to_iter_dataset(_threads(threads)).batch(
+  dataset = dataset.to_iter_dataset(_threads(threads)).batch(
     batch // share[1], drop_remainder=True
   )
+  return _apart(dataset, workers)
 
 
 class Prepared(Sequence):
@@ -142,11 +160,11 @@ class Prepared(Sequence):
 
 
 def ordered(
-  source: Prepared, threads: int, share: Share = WHOLE
+  source: Prepared, threads: int, share: Share = WHOLE, workers: int = 0
 ) -> grain.IterDataset:
   """Every clip once, in order; those that cannot be decoded are left out."""
   dataset = _part(grain.MapDataset.source(source), share)
-  return dataset.to_iter_dataset(_threads(threads))
+  return _apart(dataset.to_iter_dataset(_threads(threads)), workers)
 
 
 def tokens(
@@ -199,8 +217,11 @@ def packed(
   seed: int,
   threads: int,
   share: Share = WHOLE,
+  workers: int = 0,
 ) -> grain.IterDataset:
   """Endless packed batches for the transformer: a share of their rows.
+
+  Each of the `workers` packs whole batches of a share of its own.
 
   Returns batches of video [R, L, P], text [R, S], and `*_positions` [R, ., 3]
   and `*_segments` [R, .] of each; segment s is the same clip in both.
@@ -233,7 +254,9 @@ def packed(
     max_sequences_per_bin=rows.clips,
     seed=seed,
   )
-  return dataset.map(rename).batch(rows.rows // share[1], drop_remainder=True)
+  dataset = dataset.map(rename)
+  dataset = dataset.batch(rows.rows // share[1], drop_remainder=True)
+  return _apart(dataset, workers)
 
 
 def row_of(

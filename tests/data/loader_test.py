@@ -38,7 +38,7 @@ def items():
   return out
 
 
-def packed(source=None, rows=ROWS, seed=0):
+def packed(source=None, rows=ROWS, seed=0, workers=0):
   return loader.packed(
     source if source is not None else items(),
     patch=PATCH,
@@ -46,6 +46,7 @@ def packed(source=None, rows=ROWS, seed=0):
     rows=rows,
     seed=seed,
     threads=1,
+    workers=workers,
   )
 
 
@@ -152,6 +153,23 @@ def test_resumes_exactly(after):
   # And in place, backwards.
   run.set_state(state)
   assert_equal(next(run), expected[0])
+
+
+def test_workers_pack_whole_clips_of_shares_of_their_own_and_resume():
+  run = iter(packed(workers=2))
+  turns = [[], []]
+  for n in range(8):
+    turns[n % 2].append(assert_whole(next(run)))
+  seen = [Counter(i for batch in turn for i in batch) for turn in turns]
+  both = seen[0] + seen[1]
+  assert set(both) == set(range(COUNT))
+  assert max(both.values()) - min(both.values()) <= 2
+  state = run.get_state()
+  expected = [next(run) for _ in range(4)]
+  resumed = iter(packed(workers=2))
+  resumed.set_state(state)
+  for batch in expected:
+    assert_equal(next(resumed), batch)
 
 
 def test_seed_and_epoch_change_the_order():
@@ -297,6 +315,16 @@ def test_ordered_gives_every_clip_once(memory):
   assert [c.key for c in runs[0]] == [f"key {i}" for i in sorted(GOOD)]
   for a, b in zip(*runs, strict=True):
     np.testing.assert_array_equal(a.video, b.video)
+
+
+def test_ordered_by_workers_is_as_it_was():
+  prepared = loader.Prepared([clip(i) for i in range(7)], keep, 0)
+  alone = list(loader.ordered(prepared, threads=1))
+  apart = list(loader.ordered(prepared, threads=1, workers=2))
+  assert [c.key for c in apart] == [c.key for c in alone]
+  for a, b in zip(alone, apart):
+    np.testing.assert_array_equal(a.video, b.video)
+    assert a.text == b.text
 
 
 def test_prepared_keeps_what_fits_in_memory():
