@@ -14,8 +14,13 @@ from sora_jax.evaluators.context import Context, through, trained, truth
 from sora_jax.sampling.request import Request
 from sora_jax.types import Clip, State
 
-# The attribute that says whether an edit was obeyed.
-ASKED = {"recolour": "colour", "remove": "count", "background": "background"}
+# The attributes that say whether an edit was obeyed, and nothing else undone:
+# who is there, and what about it or around it.
+ASKED = {
+  "recolour": ("count", "colour", "shape"),
+  "remove": ("count", "colour", "shape"),
+  "background": ("count", "background"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Edits:
   """The task `edit` on clips of the world, whose edits have a known answer.
 
   For each edit and video: `obeyed`, the share of edits of whose answer the
-  oracle reads back the one attribute of ASKED; `changed`, PSNR in dB against
+  oracle reads back the attributes of ASKED; `changed`, PSNR in dB against
   the answer over the pixels that the edit is about; `rest`, over all others.
   Videos: what the model makes, with 95 % bootstrap intervals, the source itself
   (the dumb answer: nothing is done), and the answer through the autoencoder
@@ -53,8 +58,13 @@ class Edits:
       )
 
   def run(self, state: State) -> Iterator[tuple[str, float]]:
-    for name in self.edits:
-      pairs = list(self._pairs(name))
+    found = {name: list(self._pairs(name)) for name in self.edits}
+    if not any(found.values()):
+      raise ValueError(
+        f"edits={self.edits} find nothing to change in these clips: they are "
+        "of several shots, or of digits; take another data.set, or more clips"
+      )
+    for name, pairs in found.items():
       if not pairs:
         continue
       yield f"{name}/clips", float(len(pairs))
@@ -108,8 +118,9 @@ def _judged(
   found: dict[str, list[float]] = {"obeyed": [], "changed": [], "rest": []}
   for video, source, answer in zip(made, sources, answers, strict=True):
     changed = (source != answer.video).any(axis=-1)
-    read = world(video, answer).get(ASKED[name], 0.0)
-    found["obeyed"].append(float(read == 1))
+    read = world(video, answer)
+    obeyed = all(a in read and read[a] == 1 for a in ASKED[name])
+    found["obeyed"].append(float(obeyed))
     for what, region in (("changed", changed), ("rest", ~changed)):
       if region.any():
         found[what].append(metrics.region_psnr(video, answer.video, region))
