@@ -5,7 +5,11 @@
 Every entry of ATTENTION against "full", forward and gradient, on rows that hold
 one clip and on rows of the same length that hold eight. A dense mask computes
 what it forbids, so eight clips a row cost what one long clip costs; the figure
-`eight_vs_one` says how far an entry escapes that.
+`eight_vs_one` says how far an entry escapes that. On GPUs "library" takes a
+kernel of cuDNN's for bfloat16, and a few rows keep none of them busy:
+
+  python -m experiments.bench.attention --dtype=bfloat16 --rows=256 \
+    --attention=full,library,flash
 """
 
 from __future__ import annotations
@@ -17,12 +21,14 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app
+from absl import app, flags
 
 from sora_jax.models.attention import ATTENTION
 from sora_jax.utils import logs
+from sora_jax.utils.dtypes import DTYPES
+from sora_jax.utils.sections import key
 
-ROWS, LENGTH, HEADS, WIDTH = 4, 512, 6, 64
+HEADS, WIDTH = 6, 64
 ROUNDS = 7
 
 
@@ -33,24 +39,29 @@ def _seconds(fn, *args) -> float:
 
 
 def _segments(clips: int) -> jax.Array:
+  rows, length = flags.FLAGS.rows, flags.FLAGS.length
   return jnp.asarray(
-    np.broadcast_to(1 + np.arange(LENGTH) * clips // LENGTH, (ROWS, LENGTH))
+    np.broadcast_to(1 + np.arange(length) * clips // length, (rows, length))
   )
 
 
 def _sides():
   """Gradient functions of every entry, by (name, clips in a row)."""
-  shape = (ROWS, LENGTH, HEADS, WIDTH)
+  asked = flags.FLAGS
+  shape = (asked.rows, asked.length, HEADS, WIDTH)
+  dtype = key(DTYPES, asked.dtype, "--dtype")
   keys = jax.random.split(jax.random.PRNGKey(0), 3)
-  qkv = [jax.random.normal(k, shape) for k in keys]
-  positions = jnp.zeros((ROWS, LENGTH, 3), jnp.int32)
+  qkv = [jax.random.normal(k, shape, dtype) for k in keys]
+  positions = jnp.zeros((*shape[:2], 3), jnp.int32)
   sides = {}
-  for name, attend in ATTENTION.items():
+  for name in dict.fromkeys(("full", *asked.attention)):
+    attend = key(ATTENTION, name, "--attention")
     for clips in (1, 8):
       segments = _segments(clips)
 
       def loss(q, k, v, attend=attend, segments=segments):
-        return jnp.square(attend(q, k, v, segments, positions)).sum()
+        out = attend(q, k, v, segments, positions)
+        return jnp.square(out.astype(jnp.float32)).sum()
 
       run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
       jax.block_until_ready(run(*qkv))
@@ -66,8 +77,10 @@ def main(argv: list[str]) -> None:
   for i in range(ROUNDS):
     rounds.append({side: _seconds(run, *qkv) for side, run in sides.items()})
     logs.say(f"round {i + 1} of {ROUNDS}")
-  figures = {"device": jax.devices()[0].device_kind}
-  for name in ATTENTION:
+  asked = flags.FLAGS
+  figures = {"device": jax.devices()[0].device_kind, "dtype": asked.dtype}
+  figures |= {"rows": asked.rows, "length": asked.length}
+  for name in asked.attention:
     for clips in (1, 8):
       ratios = [r["full", clips] / r[name, clips] for r in rounds]
       figures[f"{name}_speed_vs_full_{clips}"] = statistics.median(ratios)
@@ -81,4 +94,8 @@ def _short(value):
 
 
 if __name__ == "__main__":
+  flags.DEFINE_list("attention", list(ATTENTION), "kinds to try, and full")
+  flags.DEFINE_string("dtype", "float32", "of queries, keys and values")
+  flags.DEFINE_integer("rows", 4, "in a batch")
+  flags.DEFINE_integer("length", 512, "tokens in a row")
   app.run(main)

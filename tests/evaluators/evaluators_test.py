@@ -392,5 +392,5 @@ def test_edits_refuses_what_there_is_not(contexts, options, match):
 def test_edits_that_find_nothing_are_an_error(model, contexts):
   made = of_the_world(contexts["dit"], "shots")
   judge = EVALUATORS["edits"](made, ("recolour", "remove"), 0.5, 2, seed=0)
-  with pytest.raises(ValueError, match="nothing to change.*another data.set"):
+  with pytest.raises(ValueError, match=r"nothing to change.*another data.set"):
     list(judge.run(model.state))
