@@ -164,7 +164,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "name": "novelty",
         "clips": 32,
         "repeats": 4,
-        "among": 2000,  # training clips, the first ones
+        "among": 2000,  # training clips, evenly spread
         "seed": 0,
       },
       "frechet": {

@@ -91,6 +91,6 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   flags.DEFINE_string("run", str(DEMO), "a trained run, or an exported one")
-  flags.DEFINE_integer("clips", 32, "captions of the test set")
+  flags.DEFINE_integer("clips", 8, "captions of the test set")
   flags.DEFINE_integer("rounds", 3, "turns of each, after the first")
   app.run(main)

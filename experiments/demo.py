@@ -41,7 +41,7 @@ HELD_OUT = ("test_combinations", "test_parameters", "test_paraphrases")
 def base() -> ConfigDict:
   """Captions of the set `composition`."""
   c = demo.get_config("composition")
-  return judging.only(c, captions={"clips": 64, "empty": 16})
+  return judging.only(c, captions={"clips": 48, "empty": 12})
 
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:

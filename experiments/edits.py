@@ -36,7 +36,7 @@ METRICS = (
 
 def base() -> ConfigDict:
   """Edits of clips of the set `composition`."""
-  return judging.only(demo.get_config("composition"), edits={"clips": 32})
+  return judging.only(demo.get_config("composition"), edits={"clips": 20})
 
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:

@@ -44,7 +44,7 @@ METRICS = (
 
 def base() -> ConfigDict:
   """The laws of continued clips of the set `motion`."""
-  return judging.only(demo.get_config("motion"), laws={"clips": 64})
+  return judging.only(demo.get_config("motion"), laws={"clips": 32})
 
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:

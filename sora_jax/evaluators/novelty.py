@@ -37,7 +37,7 @@ class Novelty:
     context: with clips, training clips and a pipeline.
     clips: captions, each of another origin.
     repeats: videos of each, >= 2.
-    among: how many training clips are looked through; 0 for all.
+    among: how many training clips are looked through, evenly spread; 0 for all.
     seed: of the noise.
   """
 
@@ -77,14 +77,13 @@ class Novelty:
     asked = {"generated": made, "held out": [c.video for c in clips]}
     best = {name: _Nearest(videos) for name, videos in asked.items()}
     own = {clip.origin for clip in clips}  # of the split train, maybe
-    training = (
-      c
-      for c in self.context.training()
-      if c is not None and c.origin not in own
-    )
-    for clip in itertools.islice(training, self.among or None):
-      for nearest in best.values():
-        nearest.see(clip.video)
+    training = self.context.training()
+    count = min(self.among or len(training), len(training))
+    for i in np.linspace(0, len(training) - 1, count).round().astype(int):
+      clip = training[int(i)]
+      if clip is not None and clip.origin not in own:
+        for nearest in best.values():
+          nearest.see(clip.video)
     there = {name: nearest.distances() for name, nearest in best.items()}
     if not all(len(found) for found in there.values()):
       return  # no training clip has the size of any
