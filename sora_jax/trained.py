@@ -57,7 +57,8 @@ def check_given(config: ConfigDict, workdir: Path) -> None:
   for name in ("autoencoder", "dit"):
     if config[name].checkpoint:
       _same_model(config, Path(config[name].checkpoint), name)
-  if check.decoder_alone(config.autoencoder):
+  begun = checkpoint.exists(workdir / "autoencoder")
+  if check.decoder_alone(config.autoencoder) and not begun:
     check_decoder(config)
   if init := _begins(config, "autoencoder"):
     if config.autoencoder.checkpoint:
@@ -66,7 +67,7 @@ def check_given(config: ConfigDict, workdir: Path) -> None:
         f"it is, and autoencoder.init={init!r} would be trained: set one of "
         "them"
       )
-    if not checkpoint.exists(workdir / "autoencoder"):
+    if not begun:
       _same_model(config, Path(init), "autoencoder")
   if config.dit.checkpoint and not config.autoencoder.checkpoint:
     raise ValueError(

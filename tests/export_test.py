@@ -295,3 +295,4 @@ def test_a_decoder_is_trained_on_and_the_latents_stay(tiny, folder, tmp_path):
     assert max(jax.tree.leaves(moved)) > 0, name
   with pytest.raises(ValueError, match=r"part='decoder'.*autoencoder\.init"):
     trained.check_given(tiny(alone), tmp_path / "none")
+  trained.check_given(tiny(alone), tmp_path / "run")  # it goes on from its own
