@@ -18,15 +18,15 @@ from ml_collections import ConfigDict
 from experiments import demo
 
 METRICS = demo.METRICS
-# Frames, height, width, and tokens of a latent frame.
+# Frames, height, width.
 SIZES = {
-  "seen": ((17, 64, 64), 16),
-  "seen, wide": ((17, 48, 80), 15),
-  "portrait": ((17, 80, 48), 15),
-  "wider": ((17, 48, 96), 18),
-  "larger": ((17, 80, 80), 25),
-  "half as long": ((9, 64, 64), 16),
-  "twice as long": ((33, 64, 64), 16),
+  "seen": (17, 64, 64),
+  "seen, wide": (17, 48, 80),
+  "portrait": (17, 80, 48),
+  "wider": (17, 48, 96),
+  "larger": (17, 80, 80),
+  "half as long": (9, 64, 64),
+  "twice as long": (33, 64, 64),
 }
 
 
@@ -37,8 +37,11 @@ def base() -> ConfigDict:
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:
   """Name and changes of every point."""
-  for name, ((frames, height, width), tokens) in SIZES.items():
+  row = base().dit.rows.length
+  for name, (frames, height, width) in SIZES.items():
     size = {"frames": frames, "height": height, "width": width}
     changes = {f"data.{key}": value for key, value in size.items()}
-    changes |= {"tokens": tokens, "dit.frames": (frames - 1) // 4 + 1}
-    yield name, changes
+    # A token is one latent cell: four frames of 8 x 8 pixels.
+    tokens, latent = height * width // 64, (frames - 1) // 4 + 1
+    changes |= {"tokens": tokens, "dit.frames": latent}
+    yield name, changes | {"dit.rows.length": max(row, tokens * latent)}
