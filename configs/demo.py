@@ -13,7 +13,7 @@ with a comma:
   python -m sora_jax.main --mode=eval --config=configs/demo.py:composition
 
 `gpu` behind the colon trains as its weights were trained: ten minutes of one
-H200, that draws the clips on 14 of its host's cores meanwhile.
+H200, most of which 14 cores of its host draw the clips.
 
   python -m sora_jax.main --config=configs/demo.py:gpu \
     --config.dit.checkpoint='' --workdir=runs/demo
@@ -85,7 +85,6 @@ def _gpu(c: ConfigDict) -> None:
   c.sample.decode_batch = 128
   c.dit.model.update(dtype="bfloat16", matmul="dtype", attention="library")
   c.dit.rows.rows = 256
-  c.dit.optimizer.matmul = "bfloat16"
   c.dit.schedule.update(until="3000 steps", log="5 seconds", evaluate="never")
   # The experiments judge it afterwards, at leisure.
   for name in set(c.dit.evaluators) - {"fixed_times"}:
@@ -105,8 +104,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.text.update(vocab_size=1024, max_tokens=80)
     c.tokens = 64  # of 8 x 8 pixels: nothing is scaled
 
-    # The models of the points "large" and "longer" of
-    # experiments/autoencoder.py, one trained on from the other.
+    # The models of the points "large", "longer" and "decoder" of
+    # experiments/autoencoder.py, each trained on from the one before.
     c.autoencoder.checkpoint = "experiments/results/demo/autoencoder"
     c.autoencoder.model.update(width=192, depth=4, parity=True)
     c.autoencoder.model.matmul = "bfloat16"

@@ -55,6 +55,8 @@ def test_it_samples_several_sizes_and_obeys_the_background(tmp_path):
   assert (red - blue > 80).any()
   wide = run.sample(captions[:1], size=(9, 48, 80))
   assert wide[0].shape == (9, 48, 80, 3)
+  (image,) = run.sample(["a red ball"], size=(1, 64, 64))
+  assert image.shape == (1, 64, 64, 3)
 
 
 def test_on_a_gpu_it_is_the_same_transformer(tmp_path):
