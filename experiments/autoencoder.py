@@ -55,7 +55,7 @@ from sora_jax.evaluators.reconstruction import Reconstruction
 from sora_jax.run import Run
 from sora_jax.training import step
 from sora_jax.types import Clip
-from sora_jax.utils import files, logs
+from sora_jax.utils import cache, files, logs
 
 HELD_OUT = ("cups.mp4", "dog.mp4", "elf.webm", "movi_c.gif", "rabbit.mp4")
 START = 32  # batches of crops whose principal components training starts from
@@ -233,6 +233,7 @@ def drawn(name: str, rows: Sequence[Mapping[str, object]]) -> pathlib.Path:
 def main(argv: list[str]) -> None:
   """Trains, judges, prints and saves."""
   del argv
+  cache.keep_compiled()
   asked = flags.FLAGS
   names = [name for name, _ in sweep(asked.data)]
   wanted, suffix = record.chosen(asked.points, names)

@@ -23,7 +23,7 @@ from configs import quickstart
 from experiments import judging, record
 from sora_jax import modes
 from sora_jax.run import Run
-from sora_jax.utils import logs
+from sora_jax.utils import cache, logs
 
 READ = ("colour", "background", "motion", "digit")
 
@@ -58,6 +58,7 @@ def sweep() -> Iterator[tuple[str, dict[str, object]]]:
 def main(argv: list[str]) -> None:
   """Trains, judges, prints and saves."""
   del argv
+  cache.keep_compiled()
   asked, names = flags.FLAGS, [name for name, _ in sweep()]
   wanted, suffix = record.chosen(asked.points, names)
   about = {"commit": record.commit(), "steps": asked.steps}

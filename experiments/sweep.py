@@ -40,7 +40,7 @@ from experiments import record
 from sora_jax import check, modes
 from sora_jax.run import Run
 from sora_jax.training import checkpoint, exported
-from sora_jax.utils import files, logs, sections
+from sora_jax.utils import cache, files, logs, sections
 
 HERE = pathlib.Path(__file__).parent
 # What makes the latents, and what does not change a trained transformer.
@@ -349,6 +349,7 @@ def main(argv: list[str]) -> None:
   asked = flags.FLAGS
   if len(argv) != 2:
     raise app.UsageError("give one file: experiments/NAME.py")
+  cache.keep_compiled()
   module = load(argv[1])
   name = pathlib.Path(argv[1]).stem
   root = pathlib.Path(asked.workdir or f"runs/sweep-{name}")

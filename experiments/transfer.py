@@ -25,7 +25,7 @@ from configs import quickstart
 from experiments import record
 from sora_jax import modes
 from sora_jax.run import Run
-from sora_jax.utils import logs
+from sora_jax.utils import cache, logs
 
 BASE = 64
 WIDTHS = (64, 128, 256)
@@ -87,6 +87,7 @@ def best(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
 def main(argv: list[str]) -> None:
   """Trains, judges, prints and saves."""
   del argv
+  cache.keep_compiled()
   asked, rows = flags.FLAGS, []
   root = pathlib.Path(asked.workdir) / f"{asked.steps}steps"
   shared = Run(config(BASE, RATES[0], False, asked.steps, ""), root / "shared")

@@ -17,7 +17,7 @@ from sora_jax.data import buckets
 from sora_jax.data.world import sets
 from sora_jax.models import i3d
 from sora_jax.models.attention import EXACT
-from sora_jax.models.autoencoder import latent_size
+from sora_jax.models.autoencoder import ENCODER, latent_size
 from sora_jax.packing import patchify
 from sora_jax.sampling import excerpts, tasks
 from sora_jax.sampling.request import Request
@@ -341,8 +341,17 @@ def decoder_alone(section: ConfigDict) -> bool:
 
 
 def same_latents(trained_on: Any, now: Any, folder: Path) -> None:
-  """Raises ValueError if a transformer knows another latent space."""
-  if tree.digest(trained_on) != tree.digest(now):
+  """Raises ValueError if a transformer knows another latent space.
+
+  Decoders may differ: latents do not depend on them.
+  """
+
+  def makes(codec):
+    named = codec["autoencoder"].items()
+    encoder = {k: v for k, v in named if k.startswith(ENCODER)}
+    return tree.digest([encoder, codec["stats"]])
+
+  if makes(trained_on) != makes(now):
     raise ValueError(
       f"{folder} was trained on the latents of another autoencoder: use that "
       "one (autoencoder.checkpoint), or another --workdir"

@@ -8,6 +8,11 @@ workdir/exported/README.md                        the card
 `Run.open` and the configs' `autoencoder.checkpoint` and `dit.checkpoint` take
 such a folder as they take a run's. Weights are the averaged ones that sampling
 uses, as float16; to go on training from them starts the optimizer anew.
+
+The config beside them is the one that the export is asked for with: `dtype`,
+`attention`, `matmul` and `workers` are best set to what suits the machines
+that the folder is for, whatever the run was trained with, since `Run.open`
+computes as that config says.
 """
 
 from __future__ import annotations

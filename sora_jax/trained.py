@@ -162,19 +162,29 @@ def restored(
 ) -> State:
   """What sampling and evaluation need of a trained stage.
 
+  A transformer and an autoencoder that are both given go together: the latter
+  decodes, which may have been trained on since.
+
   Raises:
     FileNotFoundError: if the folder holds no such checkpoint.
-    ValueError: if it holds one of another model.
+    ValueError: if it holds one of another model, or of other latents.
   """
   where = folder(config, workdir, name)
   saved = _same_model(config, where, name)
-  if name == "dit" and where != workdir / name:
+  given = name == "dit" and where != workdir / name
+  if given:
     check.same_objective(config, saved, where)
   wanted = {"step": abstract.step, "ema": abstract.ema}
   # What was only minimised is not needed any more.
   kept = abstract.frozen.keys() - {"perceptual", "teacher"}
   wanted["frozen"] = {k: abstract.frozen[k] for k in sorted(kept)}
   found = processes.local(checkpoint.load(where, wanted))
+  if given and config.autoencoder.checkpoint:
+    params, stats = (abstract.frozen[k] for k in CODEC)
+    codec = {"ema": {"ae": params}, "frozen": {"stats": stats}}
+    now = autoencoder(config, workdir, codec)
+    check.same_latents(found["frozen"], now, where)
+    found["frozen"] |= now
   return State(
     **found, params={}, opt={}, rng=jax.random.PRNGKey(0), bad=jnp.int32(0)
   )

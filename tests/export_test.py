@@ -180,6 +180,32 @@ def test_latents_of_another_autoencoder_are_refused(tiny, folder, tmp_path):
     trained.fresh(run.config, "dit", stage, other)
 
 
+def test_a_decoder_that_was_trained_on_is_used(tiny, folder, tmp_path):
+  ours = folder / "autoencoder"
+  state = Run.open(folder).restored("autoencoder")
+  about = {k: exported.about(ours, k) for k in ("config", "meta")}
+
+  def written(name, moves):
+    params = {
+      k: jax.tree.map(lambda x: x + 1, v) if moves(k) else v
+      for k, v in state.ema["ae"].items()
+    }
+    parts = {"step": state.step, "ema": {"ae": params}, "frozen": state.frozen}
+    exported.write(tmp_path / name, parts, {}, **about)
+    changes = {"autoencoder.checkpoint": str(tmp_path / name)}
+    run = Run(given(tiny, folder, **changes), tmp_path / f"run {name}")
+    return run, run.autoencoder()["autoencoder"]
+
+  later, wanted = written("later", lambda name: not name.startswith(ENCODER))
+  found = later.restored("dit").frozen["autoencoder"]
+  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+  before = Run.open(folder).restored("dit").frozen["autoencoder"]
+  assert tree.digest(found) != tree.digest(before)
+  other, _ = written("other", lambda name: name.startswith(ENCODER))
+  with pytest.raises(ValueError, match="latents of another autoencoder"):
+    other.restored("dit")
+
+
 def test_another_model_is_refused(tiny, folder, tmp_path):
   changes = {"dit.model.width": 32, "sample.clips": 0}
   run = Run(given(tiny, folder, **changes), tmp_path / "run")

@@ -32,7 +32,8 @@ def _digits(video: np.ndarray, clip: Clip) -> dict[str, float]:
 
 def world(video: np.ndarray, clip: Clip) -> dict[str, float]:
   """What a video shows right of the caption of a clip of the world."""
-  return scores.attributes(read.read(video, clip.fps), truth(clip))
+  reading = read.read(video, clip.fps)
+  return scores.attributes(reading, truth(clip), said=True)
 
 
 ORACLES: dict[str, Oracle] = {"digits": _digits, "world": world}

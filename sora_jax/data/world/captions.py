@@ -14,7 +14,7 @@ import numpy as np
 
 from sora_jax.data.sources import digits
 from sora_jax.data.world.nouns import Body, Camera, Scene
-from sora_jax.data.world.vocabulary import DIRECTIONS, SIZES, TONES
+from sora_jax.data.world.vocabulary import DIRECTIONS, SIZES, SPEEDS, TONES
 
 LENGTHS = ("short", "medium", "long")
 # Paraphrases; the last one is held out.
@@ -127,6 +127,25 @@ def camera_direction(camera: Camera) -> str:
     for word, to in DIRECTIONS.items()
   }
   return max(dot, key=dot.get)
+
+
+def unsaid(text: str, scene: Scene) -> frozenset[str]:
+  """What a caption of the scene leaves open, of what not all captions name.
+
+  Some of "background", "camera", "camera_direction", "size" and "speed".
+  Everything else that a caption can say, each of them says.
+  """
+  words = text.replace(",", " ").split()
+  direction = camera_direction(scene.camera)
+  views = [f.format(direction=direction) for f in CAMERA[scene.camera.kind]]
+  named = {
+    "background": bool({"background", "backdrop"} & set(words)),
+    "camera": any(view in text for view in views),
+    "size": bool(SIZES.keys() & words),
+    "speed": bool(SPEEDS.keys() & words),
+  }
+  named["camera_direction"] = named["camera"]
+  return frozenset(name for name, told in named.items() if not told)
 
 
 def write(scene: Scene, length: str, pick: Pick, sound: bool = False) -> str:

@@ -65,8 +65,9 @@ def read(video: np.ndarray) -> nouns.Ground:
   seen = clean(video)
   grey = video.mean(-1, dtype=np.float32)
   kind = _kind(grey, seen)
+  walls = seen & np.array([_walls(g, s) for g, s in zip(grey, seen)])
   stains = [_stains(g, s, kind) for g, s in zip(grey, seen)]
-  return nouns.Ground(kind, _filled(grey, seen), np.array(stains))
+  return nouns.Ground(kind, _filled(grey, seen), walls, np.array(stains))
 
 
 def smooth(grey: np.ndarray, seen: np.ndarray, sigma: float) -> np.ndarray:

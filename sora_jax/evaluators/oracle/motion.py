@@ -1,10 +1,10 @@
 """What the tracks of a shot do, in the words of the world's captions.
 
 Positions are taken to units with the camera's motion removed. Then the motions
-are told apart by what only one of them has: grains, a new colour, a body that
-hides for a while; for what travels, the cheapest of four paths (a line; lines
-with kinks at which bodies meet; falls with the world's gravity; an arc around a
-pivot above); for what stays, how it turns and grows.
+are told apart by what only one of them has: grains, a new colour, a body that a
+wall hides for a while; for what travels, the cheapest of four paths (a line;
+lines with kinks at which bodies meet; falls with the world's gravity; an arc
+around a pivot above); for what stays, how it turns and grows.
 """
 
 from __future__ import annotations
@@ -90,8 +90,7 @@ class _Seen:
 def classify(
   tracks: tuple[Track, ...],
   view: View,
-  height: int,
-  width: int,
+  walls: np.ndarray,
   fps: float,
   grains: int = 0,
 ) -> Motion:
@@ -100,8 +99,7 @@ def classify(
   Args:
     tracks: of the shot.
     view: of its camera.
-    height: H of the frames, pixels.
-    width: W of the frames, pixels.
+    walls: bool [T, H, W] where walls are seen.
     fps: frames per second, > 0.
     grains: number of a fluid's grains.
 
@@ -110,12 +108,12 @@ def classify(
   """
   if not fps > 0:
     raise ValueError(f"classify(fps={fps}): frames per second must be > 0.")
-  seen = [_seen(t, view, height, width, fps) for t in tracks]
+  seen = [_seen(t, view, *walls.shape[1:], fps) for t in tracks]
   straight = [pieces.cut(s.times, s.position, (0.0, 0.0)) for s in seen]
   falling = [
     pieces.cut(s.times, s.position, (motions.GRAVITY, 0.0)) for s in seen
   ]
-  kind = _kind(tracks, seen, straight, falling, grains)
+  kind = _kind(tracks, seen, walls, straight, falling, grains)
   paths = falling if kind == "bounce" else straight
   if kind == "pendulum":
     paths = [_whole(s) for s in seen]
@@ -152,7 +150,7 @@ def _seen(track: Track, view: View, height, width, fps) -> _Seen:
   )
 
 
-def _kind(tracks, seen, straight, falling, grains) -> str:
+def _kind(tracks, seen, walls, straight, falling, grains) -> str:
   """The shot's motion."""
   if grains:
     return "fluid"
@@ -164,7 +162,7 @@ def _kind(tracks, seen, straight, falling, grains) -> str:
     if any(_turns(s) for s in seen):
       return "spin"
     return "grow" if any(_grown(s) for s in seen) else "rest"
-  if any(_was_hidden(t) for t in tracks):
+  if any(_was_hidden(t, walls) for t in tracks):
     return "occlusion"
   costs = {
     "uniform": sum(_whole(s).cost for s in seen),
@@ -219,14 +217,19 @@ def _grown(seen: _Seen) -> float:
   return rise if abs(rise) > np.log(GROWTH) else 0.0
 
 
-def _was_hidden(track: Track) -> bool:
-  """Whether it is gone, or nearly, between frames in which it is seen."""
-  gone = np.diff(track.frames).max(initial=1) > 1
-  whole = np.flatnonzero(np.isfinite(track.area))
-  if not len(whole):
+def _was_hidden(track: Track, walls: np.ndarray) -> bool:
+  """Whether a wall hides it between frames in which it is seen whole.
+
+  What is gone or smaller for a while where no wall is seen only flickers.
+  """
+  whole = np.isfinite(track.area)
+  if not whole.any():
     return False
-  inner = track.area[whole[0] : whole[-1] + 1]
-  return bool(gone or np.isnan(inner).any())
+  known, places = track.frames[whole], track.pixels[whole]
+  within = np.setdiff1d(np.arange(known[0], known[-1]), known)
+  # What passes behind a wall goes straight on.
+  y, x = (np.interp(within, known, side).astype(int) for side in places.T)
+  return bool(walls[within, y, x].any())
 
 
 def _whole(seen: _Seen) -> pieces.Pieces:

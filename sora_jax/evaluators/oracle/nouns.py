@@ -22,6 +22,7 @@ class Ground:
       or "textured"; NONE if it is like nothing in the world.
     grey: float32 [T, H, W] the background's estimated grey value in every
       pixel, objects filled in.
+    walls: bool [T, H, W] where a wall is seen, and no body before it.
     stains: float64 [T] share of the clean pixels that are not as the kind must
       be: noise, blotches, seams, and also walls and rods. nan where the kind
       does not tell (checkers and textures have edges of their own, NONE says
@@ -30,6 +31,7 @@ class Ground:
 
   kind: str
   grey: np.ndarray
+  walls: np.ndarray
   stains: np.ndarray
 
 

@@ -51,7 +51,7 @@ def read(video: np.ndarray, fps: float) -> Reading:
     shots.append(shot)
     told.append(
       motion.classify(
-        shot.tracks, shot.view, height, width, fps, grains=shot.grains
+        shot.tracks, shot.view, shot.ground.walls, fps, grains=shot.grains
       )
     )
   return Reading(height, width, fps, tuple(shots), tuple(told))

@@ -23,7 +23,9 @@ FLUID = 10  # grains that make one
 UNEXPLAINED = ("debris", "stains")  # scores that no caption says
 
 
-def attributes(reading: Reading, state: nouns.State) -> dict[str, float]:
+def attributes(
+  reading: Reading, state: nouns.State, said: bool = False
+) -> dict[str, float]:
   """How much of what a caption can say is right, each in 0..1.
 
   Only what applies to the clip is there: "cuts" (1 if the shots begin where
@@ -34,6 +36,12 @@ def attributes(reading: Reading, state: nouns.State) -> dict[str, float]:
   right, "all" if everything is. "debris" is the share of the coloured area that
   nothing explains, "stains" that of plain and gradient backgrounds without
   walls or rods.
+
+  Args:
+    reading: of a clip.
+    state: what it should show.
+    said: whether only what the shots' own captions name is asked for: a short
+      one leaves sizes, speeds, background and camera to whoever draws it.
   """
   found: dict[str, list[float]] = {}
   starts = [int(s) for s in state.start]
@@ -43,7 +51,11 @@ def attributes(reading: Reading, state: nouns.State) -> dict[str, float]:
   for start, stop, shot in _spans(state):
     index = _overlapping(reading.shots, start, stop)
     scored = _scene(
-      shot.scene, reading.shots[index], reading.motions[index], len(state.zoom)
+      shot.scene,
+      reading.shots[index],
+      reading.motions[index],
+      len(state.zoom),
+      captions.unsaid(shot.text, shot.scene) if said else frozenset(),
     )
     for name, value in scored.items():
       found.setdefault(name, []).append(value)
@@ -83,7 +95,11 @@ def _overlapping(shots: tuple[Shot, ...], start: int, stop: int) -> int:
 
 
 def _scene(
-  scene: nouns.Scene, shot: Shot, told: motion.Motion, frames: int
+  scene: nouns.Scene,
+  shot: Shot,
+  told: motion.Motion,
+  frames: int,
+  unsaid: frozenset[str],
 ) -> dict[str, float]:
   out = {"background": shot.ground.kind == captions.background(scene)}
   if frames > 1:
@@ -92,16 +108,22 @@ def _scene(
     to = captions.camera_direction(scene.camera)
     if to:
       out["camera_direction"] = shot.view.direction == to
+  out = {k: v for k, v in out.items() if k not in unsaid}
   if scene.grains:
     out["count"] = shot.grains >= FLUID and not shot.tracks
     out["colour"] = shot.grain_colour == scene.grains[0].colour
     return {k: float(v) for k, v in out.items()}
   out["count"] = len(shot.tracks) == len(scene.bodies) and not shot.grains
-  return {k: float(v) for k, v in out.items()} | _bodies(scene, shot, told)
+  return {k: float(v) for k, v in out.items()} | _bodies(
+    scene, shot, told, unsaid
+  )
 
 
-def _bodies(scene, shot, told) -> dict[str, float]:
-  truth = [_said(body) for body in scene.bodies]
+def _bodies(scene, shot, told, unsaid) -> dict[str, float]:
+  truth = [
+    {k: v for k, v in _said(body).items() if k not in unsaid}
+    for body in scene.bodies
+  ]
   seen = [_seen(t, m) for t, m in zip(shot.tracks, told.tracks, strict=True)]
   right = np.zeros((len(truth), len(seen)))
   for i, said in enumerate(truth):

@@ -25,7 +25,7 @@ SYMMETRY = {  # angle by which a turned shape looks the same
 }
 LOOKS = ("plain", "sheen", "rim")
 COARSE = 8  # angles that are tried within a symmetry
-POOR = 0.06  # share of the area: what fits worse than this may be a digit
+POOR = 0.1  # share of the area: what fits worse than this may be a digit
 NOTHING = 0.25  # what fits worse than this has no word
 TALL = 2.0  # units: the least height of the ink of a digit
 VIEWS = 5  # frames of a track that are compared with all shapes

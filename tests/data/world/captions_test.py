@@ -50,6 +50,26 @@ def test_longer_captions_say_more(name):
   assert len(texts[0]) < len(texts[1]) < len(texts[2])
 
 
+@pytest.mark.parametrize("split", ["train", "test_paraphrases"])
+@pytest.mark.parametrize("name", ALL)
+def test_what_a_caption_leaves_open_is_known(name, split):
+  open_ = {"background", "camera", "camera_direction", "size", "speed"}
+  for seed, length in itertools.product(range(6), captions.LENGTHS):
+    for shot in shots(name, split, seed, length):
+      scene, found = shot.scene, captions.unsaid(shot.text, shot.scene)
+      assert found <= open_
+      if length == "short":
+        assert found >= open_ - {"size"}  # a fluid's grains are small
+        continue
+      assert "background" not in found
+      moves = scene.camera.kind != "still"
+      assert ("camera" in found) == (not moves and length == "medium")
+      plain = [body for body in scene.bodies if body.shape != "digit"]
+      assert not (plain and "size" in found)
+      if any(body.speed for body in scene.bodies):
+        assert ("speed" in found) == (length == "medium")
+
+
 def test_held_out_wordings_are_in_no_other_split():
   forms = [*captions.VERBS.values(), *captions.NOUNS.values()]
   forms += [captions.FLUID, captions.PLACES, *captions.GROUNDS.values()]

@@ -30,9 +30,10 @@ def track(y, x, radius=1.3, turn=0.0, shape="square", **changes):
   return Track(**fields | changes)
 
 
-def read(*tracks, grains=0):
+def read(*tracks, grains=0, walls=None):
   view = View("pan", "left", CENTRE, ZOOM)
-  return motion.classify(tracks, view, 64, 64, 8.0, grains)
+  walls = np.zeros((17, 64, 64), bool) if walls is None else walls
+  return motion.classify(tracks, view, walls, 8.0, grains)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,15 @@ def test_hidden_recoloured_and_liquid():
   whole = track(0, 2.0 * TIMES)
   parts = {k: getattr(whole, k)[gone] for k in ("pixels", "area", "angle")}
   hidden = track(0, 0, frames=gone, **parts)
-  assert read(hidden).kind == "occlusion"
+  walls = np.zeros((17, 64, 64), bool)
+  y, x = whole.pixels.mean(0).astype(int)
+  walls[:, :, x - 6 : x + 6] = True
+  assert read(hidden, walls=walls).kind == "occlusion"
+  # What flickers where no wall is moves on.
+  assert read(hidden).kind == "uniform"
+  beside = np.roll(walls, 30, 2)
+  assert not beside[:, y, x].any()
+  assert read(hidden, walls=beside).kind == "uniform"
   assert read(track(0, 0, becomes="blue")).kind == "recolour"
   assert read(grains=40).kind == "fluid"
   assert read().kind == ""
@@ -108,4 +117,4 @@ def test_hidden_recoloured_and_liquid():
 def test_no_rate_of_frames_is_refused():
   view = View("still", "", CENTRE, ZOOM)
   with pytest.raises(ValueError, match="fps=0"):
-    motion.classify((), view, 64, 64, 0)
+    motion.classify((), view, np.zeros((1, 64, 64), bool), 0)

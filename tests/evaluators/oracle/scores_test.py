@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sora_jax.data.sources.world import World
-from sora_jax.data.world import sets
+from sora_jax.data.world import captions, edits, sets
 from sora_jax.evaluators.oracle import laws as laws_lib
 from sora_jax.evaluators.oracle import read, scores
 from tests.evaluators.oracle import corruptions
@@ -124,6 +124,34 @@ def test_another_character_after_the_cut_is_noticed():
   video[start:] = other.video[-1]
   assert attributes(one.video, one)["identity"] == 1
   assert attributes(video, one)["identity"] < 1
+
+
+@pytest.mark.parametrize("length", captions.LENGTHS)
+def test_what_a_caption_leaves_open_may_be_anything(length):
+  source = World("simple", 1, 9, 64, 64, 8.0, 0, test_count=4, length=length)
+  for clip in source.clips("test"):
+    (scene,) = (shot.scene for shot in clip.state.shots)
+    video = edits.edited(clip, "background", seed=1).video
+    reading = read.read(video, clip.fps)
+    whole = scores.attributes(reading, clip.state)
+    assert whole["background"] == whole["all"] == 0
+    asked = scores.attributes(reading, clip.state, said=True)
+    left = captions.unsaid(clip.state.shots[0].text, scene)
+    assert asked.keys() == whole.keys() - left
+    assert asked["all"] == float(length == "short")
+
+
+@pytest.mark.parametrize("side", [48, 64])
+def test_a_soft_star_is_no_digit(side):
+  source = World("simple", 1, 9, side, side, 8.0, 0, test_count=40)
+  found = [
+    read.read(corruptions.blurred_and_noisy(c.video, 1.0, 2.0), c.fps)
+    for c in source.clips("test")
+    if c.state.shots[0].scene.bodies[0].shape == "star"
+  ]
+  assert len(found) > 4
+  shapes = [r.shots[0].tracks[0].shape for r in found]
+  assert shapes == ["star"] * len(found)
 
 
 def test_what_nothing_explains_is_never_ignored():
