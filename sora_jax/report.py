@@ -126,8 +126,26 @@ def facts(
     if steps:
       hours = _hours(own)
       told = f"{max(steps):,} steps, {hours:.2f} hours"
-      facts.append({"run": f"stage {stage}", "": told})
+      facts.append({"run": f"stage {stage}", "": told + _pace(own)})
   return facts
+
+
+def _pace(lines: Sequence[Mapping[str, Any]]) -> str:
+  """How fast it was in the middle of its training, and how large."""
+  found = [line for line in lines if _training(line)]
+  found = found[len(found) // 2]
+  said = {
+    "clips_per_s": ", {:,.4g} clips/s",
+    "tokens_per_s": ", {:,.4g} tokens/s",
+    "padding": ", {:.1%} padding",
+    "mfu": ", {:.1%} of the matmul rate",
+    "peak_gib": ", {:.1f} GiB at most",
+  }
+  return "".join(
+    text.format(float(found[name]))
+    for name, text in said.items()
+    if name in found
+  )
 
 
 def _training(line: Mapping[str, Any]) -> bool:

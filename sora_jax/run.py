@@ -28,6 +28,7 @@ from ml_collections import ConfigDict
 from sora_jax import build, check, estimate, trained
 from sora_jax.datasets import Datasets
 from sora_jax.evaluators.context import Context
+from sora_jax.packing import pack
 from sora_jax.sampling.pipeline import Pipeline
 from sora_jax.sampling.request import Request
 from sora_jax.sharding import mesh as mesh_lib
@@ -146,7 +147,7 @@ class Run:
     )
 
   def fit(
-    self, name, dataset, start, frozen, epoch, clips, finish, context
+    self, name, dataset, start, frozen, epoch, counts, finish, context
   ) -> dict[str, float]:
     """Trains a stage to its end, from its last checkpoint if there is one.
 
@@ -156,7 +157,7 @@ class Run:
       start: batches that the objective is initialised from.
       frozen: parameters that are not trained, by name.
       epoch: steps in an epoch.
-      clips: counts the clips of a batch.
+      counts: see `loop.Loop`.
       finish: see `loop.Loop`.
       context: of the evaluators.
 
@@ -183,7 +184,7 @@ class Run:
         schedule=build.schedule(self.config[name]),
         steps_per_epoch=epoch,
         evaluators=build.evaluators(self.config[name], context),
-        clips=clips,
+        counts=counts,
         finish=finish,
         work=lambda: (
           self.model_flops(name, stage, batches[0], frozen),
@@ -275,7 +276,7 @@ class Run:
       section.start,
       frozen,
       max(len(clips) // section.batch, 1),
-      clips=lambda batch: len(batch["video"]),
+      counts=lambda batch: {"clips": len(batch["video"])},
       finish=measure,
       context=self.context("autoencoder"),
     )
@@ -313,7 +314,7 @@ class Run:
       1,  # shapes are all it needs
       frozen,
       max(total // length, 1),
-      clips=lambda batch: int(batch["video_segments"].max(axis=1).sum()),
+      counts=pack.counts,
       finish=lambda state: state,
       context=self.context("dit", frozen),
     )

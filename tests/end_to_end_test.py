@@ -22,7 +22,8 @@ from sora_jax.utils import logs, media
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f"--config={ROOT}/configs/dit_b.py:tiny"
 # What no two runs share.
-CLOCK = ("time", "clips_per_s", "steps_per_s", "tflops_per_s", "mfu")
+CLOCK = ("time", "clips_per_s", "steps_per_s", "tokens_per_s", "peak_gib")
+CLOCK += ("tflops_per_s", "mfu")
 
 
 def call(workdir, *arguments, interrupt=None):

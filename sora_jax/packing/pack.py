@@ -9,7 +9,7 @@ so the layout is a static plan.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -123,3 +123,18 @@ def pack(sequences: Sequence[Array], layout: Layout) -> np.ndarray:
 def unpack(rows: Array, layout: Layout) -> list[Array]:
   """Inverse of `pack`: the sequences, in the order of the plan."""
   return [rows[s.row, s.start : s.start + s.length] for s in layout.slots]
+
+
+def counts(batch: Mapping[str, np.ndarray]) -> dict[str, int]:
+  """What a packed batch holds.
+
+  Returns:
+    "clips"; the "tokens" of video and text that hold data, and the "places" for
+    such, padding included.
+  """
+  streams = [batch[f"{name}_segments"] for name in ("video", "text")]
+  return {
+    "clips": int(streams[0].max(axis=1).sum()),
+    "tokens": sum(int((segments > 0).sum()) for segments in streams),
+    "places": sum(segments.size for segments in streams),
+  }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import signal
@@ -116,7 +117,8 @@ class Loop:
     schedule: when things happen.
     steps_per_epoch: for durations in epochs, if known.
     evaluators: by name.
-    clips: clips in a batch, for the clips/s shown.
+    counts: of a batch: its "clips", and of packed rows the "tokens" that hold
+      data, of so many "places"; for what is reported of speed and padding.
     finish: applied to the last state before it is saved.
     work: says the FLOPs of the model in one step, nothing counted twice, and
       the matmul FLOPs a second of all devices; 0 for what is unknown. Asked at
@@ -133,7 +135,7 @@ class Loop:
   schedule: Schedule
   steps_per_epoch: int | None
   evaluators: Mapping[str, Evaluator]
-  clips: Callable[[Mapping[str, np.ndarray]], int]
+  counts: Callable[[Mapping[str, np.ndarray]], Mapping[str, int]]
   finish: Callable[[State], State]
   work: Callable[[], tuple[int, float]] = lambda: (0, 0.0)
   meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -167,22 +169,21 @@ class Loop:
     if done := finished and until.done(n):
       logs.say(f"{self.stage}: already trained, {n} steps")
       return state, {}
-    stop, pending, clips, mark = False, [], 0, time.monotonic()
+    stop, pending, mark = False, [], time.monotonic()
     with (
       _Sigterm() as sigterm,
       logs.Progress(until.steps(), self.stage, start=n) as progress,
     ):
       while not done:
         batch = next(self.data)
-        clips += self.clips(batch)
         state, metrics = self.step(state, put(batch, self.sharding))
-        pending.append(metrics)
+        pending.append((metrics, self.counts(batch)))
         n += 1
         stop = pace.tick(n, sigterm.raised)
         done = until.done(n)
         if log(n):
-          progress.update(n, **self._report(n, state, pending, clips, mark))
-          pending, clips, mark = [], 0, time.monotonic()
+          progress.update(n, **self._report(n, state, pending, mark))
+          pending, mark = [], time.monotonic()
         if judge(n) and not done:
           evaluate(self.evaluators, state, self.stage, self.writer)
           mark = time.monotonic()
@@ -191,7 +192,7 @@ class Loop:
         if stop and not done:
           self._exit(n)
       if pending:
-        self._report(n, state, pending, clips, mark)
+        self._report(n, state, pending, mark)
       state = self.finish(state)
       self._save(n, state, clock, finished=True)
       if processes.any_of(stop or sigterm.raised):
@@ -212,11 +213,18 @@ class Loop:
   def _work(self) -> tuple[int, float]:
     return self.work()
 
-  def _report(self, n, state, pending, clips, mark) -> dict[str, float]:
-    values = merge(jax.device_get(pending))
-    elapsed = time.monotonic() - mark
-    values["clips_per_s"] = clips / max(elapsed, 1e-9)
-    values["steps_per_s"] = len(pending) / max(elapsed, 1e-9)
+  def _report(self, n, state, pending, mark) -> dict[str, float]:
+    metrics, counts = zip(*pending, strict=True)
+    values, held = merge(jax.device_get(metrics)), collections.Counter()
+    for count in counts:
+      held.update(count)
+    elapsed = max(time.monotonic() - mark, 1e-9)
+    values["steps_per_s"] = len(pending) / elapsed
+    values["clips_per_s"] = held["clips"] / elapsed
+    if held["places"]:
+      values["tokens_per_s"] = held["tokens"] / elapsed
+      values["padding"] = 1 - held["tokens"] / held["places"]
+    values["peak_gib"] = processes.peak_memory() / 2**30
     flops, peak = self._work
     rate = flops * values["steps_per_s"]
     if flops:

@@ -12,9 +12,11 @@ from __future__ import annotations
 import atexit
 import functools
 import hashlib
+import resource
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -169,6 +171,16 @@ def local(tree: Any) -> Any:
     return jax.device_put(x, jax.local_devices()[0])
 
   return jax.tree.map(whole, tree)
+
+
+def peak_memory() -> int:
+  """Bytes: the most that one of its devices held, else that the process did."""
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  most = max(found.get("peak_bytes_in_use", 0) for found in stats)
+  if most:
+    return most
+  held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return held if sys.platform == "darwin" else 1024 * held
 
 
 class Pace:

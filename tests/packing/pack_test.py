@@ -89,3 +89,16 @@ def test_long_captions_open_a_row():
   assert pack.plan(lengths, ROW, 9, riders, 12)[0].rows == 2
   with pytest.raises(ValueError, match=r"clip 0 has 6 text tokens .* 5"):
     pack.plan(lengths, ROW, 9, riders, 5)
+
+
+def test_counts_are_of_what_the_layouts_hold():
+  rng = np.random.default_rng(0)
+  lengths = [int(n) for n in rng.integers(3, 40, 12)]
+  riders = [int(n) for n in rng.integers(1, 9, 12)]
+  video, text = pack.plan(lengths, 64, 4, riders, 20)
+  batch = {"video_segments": video.segments, "text_segments": text.segments}
+  assert pack.counts(batch) == {
+    "clips": 12,
+    "tokens": sum(lengths) + sum(riders),
+    "places": video.rows * (64 + 20),
+  }

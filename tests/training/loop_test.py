@@ -83,7 +83,7 @@ def make(tmp_path):
       schedule=loop.Schedule(**(defaults | schedule)),
       steps_per_epoch=None,
       evaluators={"judge": Judge()},
-      clips=lambda batch: len(batch["x"]),
+      counts=lambda batch: {"clips": len(batch["x"])},
       finish=lambda state: state,
     )
     return made, start
@@ -102,6 +102,27 @@ def test_reports_say_what_share_of_the_peak_is_used(make, tmp_path):
     rate = 6_000_000 * line["steps_per_s"]
     assert line["tflops_per_s"] == pytest.approx(rate / 1e12)
     assert line["mfu"] == pytest.approx(rate / 1e9)
+
+
+def test_reports_say_what_share_is_padding(make, tmp_path):
+  made, start = make(itertools.count(1.0))
+  made.counts = lambda batch: {"clips": 2, "tokens": 30, "places": 40}
+  made.run(start)
+  logged = [n for n in lines(tmp_path) if "loss" in n]
+  assert all(n["padding"] == pytest.approx(0.25) for n in logged)
+  for line in logged:
+    rate = 15 * line["clips_per_s"]
+    assert line["tokens_per_s"] == pytest.approx(rate)
+
+
+def test_reports_say_how_much_memory_there_was(make, tmp_path):
+  made, start = make(itertools.count(1.0))
+  held = np.ones(2**27, np.uint8)  # an eighth of a GiB
+  made.run(start)
+  logged = [n for n in lines(tmp_path) if "loss" in n]
+  assert all(held.nbytes / 2**30 < n["peak_gib"] < 64 for n in logged)
+  assert logged[0]["peak_gib"] <= logged[-1]["peak_gib"]
+  assert all("padding" not in n for n in logged)
 
 
 def lines(tmp_path):
