@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sora_jax.data.world import captions
 from sora_jax.evaluators.context import (
   Context,
   prompted,
@@ -127,11 +128,15 @@ def windows(
 
 
 def _steady(clip: Clip) -> bool:
-  """Whether nothing in it leaves or changes, so it may go on for ever."""
+  """Whether nothing in it leaves or changes, so it may go on for ever.
+
+  And its caption says before which background, for that is judged.
+  """
   shots = truth(clip).shots
   scene = shots[0].scene
   still = scene.camera.kind == "still" and scene.motion in STEADY
-  return len(shots) == 1 and still and bool(scene.bodies)
+  named = "background" not in captions.unsaid(shots[0].text, scene)
+  return len(shots) == 1 and still and named and bool(scene.bodies)
 
 
 def _measured(videos: list[np.ndarray], clips: list[Clip]) -> np.ndarray:
