@@ -6,7 +6,8 @@ The transformer of experiments/results/demo makes videos of fresh captions of
 each set, and of captions that hold out what training never shows: combinations
 of attributes, sizes and speeds out of range, other wordings. What the oracle
 reads back stands beside the real clips, the real clips through the autoencoder,
-the same videos against shuffled captions, and videos of no caption.
+the same videos against shuffled captions, and videos of no caption. Asked for
+is what each caption names: short ones leave sizes and the background open.
 """
 
 from __future__ import annotations
@@ -50,3 +51,5 @@ def sweep() -> Iterator[tuple[str, dict[str, object]]]:
     yield name, {"data.set": name}
   for split in HELD_OUT:
     yield f"composition {split}", {"evaluation.split": split}
+  free = {"sample.guidance": judging.UNGUIDED}
+  yield "composition without guidance", free

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
+# What the demo's captions need, tasks that are given frames do without.
+UNGUIDED = {"name": "cfg", "scale": 1.0, "low": 0.0, "high": 1.0}
+
 
 def only(c: ConfigDict, **evaluators: Mapping[str, object]) -> ConfigDict:
   """The config without samples, judged by some of its evaluators alone.
@@ -20,4 +23,11 @@ def only(c: ConfigDict, **evaluators: Mapping[str, object]) -> ConfigDict:
       del c.dit.evaluators[other]
     for name, changes in evaluators.items():
       c.dit.evaluators[name].update(changes)
+  return c
+
+
+def unguided(c: ConfigDict) -> ConfigDict:
+  """The config without guidance, which is changed."""
+  with c.unlocked():
+    c.sample.guidance = UNGUIDED
   return c

@@ -43,8 +43,9 @@ METRICS = (
 
 
 def base() -> ConfigDict:
-  """The laws of continued clips of the set `motion`."""
-  return judging.only(demo.get_config("motion"), laws={"clips": 32})
+  """The laws of continued clips of the set `motion`, without guidance."""
+  c = judging.only(demo.get_config("motion"), laws={"clips": 32})
+  return judging.unguided(c)
 
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:

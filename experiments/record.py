@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from sora_jax.training import exported
 from sora_jax.types import Clip
-from sora_jax.utils import files
+from sora_jax.utils import files, tree
 
 ENDS = ("low", "high")  # of an interval
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -119,10 +119,14 @@ def chosen(
 
 
 def weights(folder: pathlib.Path) -> str:
-  """A digest of exported weights, or the name of a training's folder."""
+  """A digest of exported weights, or the name of a training's folder.
+
+  Of the arrays alone, those of the autoencoder beside them included: how they
+  are sampled may be said anew.
+  """
   if not exported.there(folder):
     return str(folder)
-  return hashlib.sha256((folder / exported.NAME).read_bytes()).hexdigest()
+  return tree.digest(exported.arrays(folder))
 
 
 def hashed(clips: Iterable[Clip | None], digest) -> Iterator[Clip]:

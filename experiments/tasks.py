@@ -35,8 +35,9 @@ METRICS = (
 
 
 def base() -> ConfigDict:
-  """All tasks on the set `composition`."""
-  return judging.only(demo.get_config("composition"), tasks={"clips": 12})
+  """All tasks on the set `composition`, without guidance."""
+  c = judging.only(demo.get_config("composition"), tasks={"clips": 12})
+  return judging.unguided(c)
 
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:

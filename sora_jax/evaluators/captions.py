@@ -53,6 +53,8 @@ CHANCE = {
 class Captions:
   """Share of fresh captions whose every attribute the oracle reads back.
 
+  Asked for is what a caption names, and nothing that it leaves open.
+
   Rows: real clips (the oracle's own ceiling), the same through the autoencoder
   (the model's ceiling), generated from the true caption with its 95 % bootstrap
   interval, the same videos against shuffled captions (with the p-value of the
