@@ -6,7 +6,8 @@ The model of experiments/results/demo makes videos of the same captions and
 noise with several thresholds of `sample.cache`, in turns. A row for each:
 `time`, as a share of what every step's own prediction takes (the median over
 rounds, side by side), and how far the videos are from those: PSNR in dB, the
-mean and the worst clip. Guidance reuses both of its branches together.
+mean and the worst clip. Without guidance, which would reuse both of its
+branches together.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 
 from absl import app, flags
 
-from experiments import record
+from experiments import judging, record
 from sora_jax.evaluators import metrics
 from sora_jax.evaluators.context import prompted
 from sora_jax.run import Run
@@ -74,6 +75,7 @@ def main(argv: list[str]) -> None:
   cache.keep_compiled()
   asked = flags.FLAGS
   run = Run.open(asked.run)
+  run = Run(judging.unguided(run.config), asked.run)
   rows = measured(run, asked.clips, asked.rounds)
   logs.say(logs.table(rows))
   about = {
