@@ -51,5 +51,3 @@ def sweep() -> Iterator[tuple[str, dict[str, object]]]:
     yield name, {"data.set": name}
   for split in HELD_OUT:
     yield f"composition {split}", {"evaluation.split": split}
-  free = {"sample.guidance": judging.UNGUIDED}
-  yield "composition without guidance", free
