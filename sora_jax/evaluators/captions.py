@@ -22,18 +22,22 @@ from sora_jax.evaluators.oracle import read, scores
 from sora_jax.types import Clip, State
 
 Scores = dict[str, np.ndarray]
-# (video uint8 [T, H, W, 3], clip whose caption it should show) -> scores
-Oracle = Callable[[np.ndarray, Clip], dict[str, float]]
+# Of a video that was read: clip whose caption it should show -> scores.
+Seen = Callable[[Clip], dict[str, float]]
+# (video uint8 [T, H, W, 3], frames per second) -> what is seen there
+Oracle = Callable[[np.ndarray, float], Seen]
 
 
-def _digits(video: np.ndarray, clip: Clip) -> dict[str, float]:
-  return DigitsOracle(*video.shape[1:3]).score(video, clip.text)
+def _digits(video: np.ndarray, fps: float) -> Seen:
+  del fps
+  oracle = DigitsOracle(*video.shape[1:3])
+  return lambda clip: oracle.score(video, clip.text)
 
 
-def world(video: np.ndarray, clip: Clip) -> dict[str, float]:
-  """What a video shows right of the caption of a clip of the world."""
-  reading = read.read(video, clip.fps)
-  return scores.attributes(reading, truth(clip), said=True)
+def world(video: np.ndarray, fps: float) -> Seen:
+  """Reads a video once, for what it shows right of clips of the world."""
+  reading = read.read(video, fps)
+  return lambda clip: scores.attributes(reading, truth(clip), said=True)
 
 
 ORACLES: dict[str, Oracle] = {"digits": _digits, "world": world}
@@ -83,7 +87,7 @@ class Captions:
   def run(self, state: State) -> Iterator[tuple[str, float]]:
     clips = self.context.first(self.clips)
     pipeline, frozen = self.context.pipeline, state.frozen
-    judge = functools.partial(score, ORACLES[self.oracle])
+    seen = functools.partial(_seen, ORACLES[self.oracle], clips)
     texts = [clip.text for clip in clips]
     others = [clips[i] for i in shuffled(len(clips), self.seed)]
 
@@ -96,16 +100,17 @@ class Captions:
       frozen,
       prompted(some, [""] * len(some), self.seed),
     )
-    true, wrong = judge(made, clips), judge(made, others)
-    yield from _row("real", judge(real, clips))
-    yield from _row("autoencoder", judge(decoded, clips))
+    videos = seen(made)  # read once, judged twice
+    true, wrong = score(videos, clips), score(videos, others)
+    yield from _row("real", score(seen(real), clips))
+    yield from _row("autoencoder", score(seen(decoded), clips))
     yield from _row("generated", true)
     for name in true:
       low, high = metrics.bootstrap(_known(true[name]))
       yield f"generated low/{name}", low
       yield f"generated high/{name}", high
     yield from _row("shuffled", wrong)
-    yield from _row("empty", judge(free, some))
+    yield from _row("empty", score(seen(free), some))
     for name, chance in CHANCE[self.oracle].items():
       if name in true:
         yield f"chance/{name}", chance
@@ -124,11 +129,16 @@ def shuffled(count: int, seed: int) -> np.ndarray:
   return out
 
 
-def score(
-  oracle: Oracle, videos: Sequence[np.ndarray], clips: Sequence[Clip]
-) -> Scores:
+def _seen(
+  oracle: Oracle, clips: Sequence[Clip], videos: Sequence[np.ndarray]
+) -> list[Seen]:
+  """What is seen in videos of the first of the clips."""
+  return [oracle(video, clip.fps) for video, clip in zip(videos, clips)]
+
+
+def score(videos: Sequence[Seen], clips: Sequence[Clip]) -> Scores:
   """Each attribute by clip; nan for a clip that it does not apply to."""
-  rows = [oracle(v, clip) for v, clip in zip(videos, clips, strict=True)]
+  rows = [seen(clip) for seen, clip in zip(videos, clips, strict=True)]
   names = dict.fromkeys(name for row in rows for name in row)
   return {n: np.array([row.get(n, np.nan) for row in rows]) for n in names}
 

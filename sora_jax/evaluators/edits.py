@@ -118,7 +118,7 @@ def _judged(
   found: dict[str, list[float]] = {"obeyed": [], "changed": [], "rest": []}
   for video, source, answer in zip(made, sources, answers, strict=True):
     changed = (source != answer.video).any(axis=-1)
-    read = world(video, answer)
+    read = world(video, answer.fps)(answer)
     obeyed = all(a in read and read[a] == 1 for a in ASKED[name])
     found["obeyed"].append(float(obeyed))
     for what, region in (("changed", changed), ("rest", ~changed)):
