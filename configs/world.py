@@ -71,7 +71,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
     c.dit.evaluators.drift = {
       "name": "drift",
-      "clips": 32,  # of which those are taken that may go on for ever
+      "clips": 48,  # of which those are taken that may go on for ever
       "at": (0.0, 10.0),  # seconds
       "rollout": {"context": "frames", "anchor": False},
       "keep": 2,

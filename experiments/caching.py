@@ -6,8 +6,7 @@ The model of experiments/results/demo makes videos of the same captions and
 noise with several thresholds of `sample.cache`, in turns. A row for each:
 `time`, as a share of what every step's own prediction takes (the median over
 rounds, side by side), and how far the videos are from those: PSNR in dB, the
-mean and the worst clip. Without guidance, which would reuse both of its
-branches together.
+mean and the worst clip. There is no guidance.
 """
 
 from __future__ import annotations

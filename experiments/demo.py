@@ -7,7 +7,7 @@ each set, and of captions that hold out what training never shows: combinations
 of attributes, sizes and speeds out of range, other wordings. What the oracle
 reads back stands beside the real clips, the real clips through the autoencoder,
 the same videos against shuffled captions, and videos of no caption. Asked for
-is what each caption names: short ones leave sizes and the background open.
+is what each caption names: a third leave sizes and the background open.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 The transformer of experiments/results/demo makes a minute of video, block after
 block of two seconds, of captions whose things stay where they are: handing on
 frames (encoded anew each time) or latents, with the first frame as an anchor,
-or with some noise on what is known.
+or with some noise on what is known; guided as the demo is.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 
 The transformer of experiments/results/demo changes clips of the set
 `composition` after the caption of a scene that differs in one thing (SDEdit):
-another colour of a body, a body less, another background. The more noise a clip
+another colour of a body, a body less, another background; guided as the demo
+is. The more noise a clip
 is taken back to, the freer the model is to obey, and the less is left of what
 should stay. Beside what it makes stand the clip itself (nothing is done) and
 the right answer through the autoencoder.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-# What the demo's captions need, tasks that are given frames do without.
+# Guidance serves captions; what goes on from frames is judged without it.
 UNGUIDED = {"name": "cfg", "scale": 1.0, "low": 0.0, "high": 1.0}
 
 
@@ -27,7 +27,11 @@ def only(c: ConfigDict, **evaluators: Mapping[str, object]) -> ConfigDict:
 
 
 def unguided(c: ConfigDict) -> ConfigDict:
-  """The config without guidance, which is changed."""
+  """The config without guidance.
+
+  Args:
+    c: is changed.
+  """
   with c.unlocked():
     c.sample.guidance = UNGUIDED
   return c

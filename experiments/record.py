@@ -121,8 +121,8 @@ def chosen(
 def weights(folder: pathlib.Path) -> str:
   """A digest of exported weights, or the name of a training's folder.
 
-  Of the arrays alone, those of the autoencoder beside them included: how they
-  are sampled may be said anew.
+  Of the arrays alone (the autoencoder's beside them, too), and not of the
+  config, which may come to say otherwise how they are sampled.
   """
   if not exported.there(folder):
     return str(folder)

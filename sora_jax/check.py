@@ -340,19 +340,27 @@ def decoder_alone(section: ConfigDict) -> bool:
   return "part" in objective and objective.part == "decoder"
 
 
-def same_latents(trained_on: Any, now: Any, folder: Path) -> None:
+def same_latents(
+  trained_on: Any, now: Any, folder: Path, decoder: bool = True
+) -> None:
   """Raises ValueError if a transformer knows another latent space.
 
-  Decoders may differ: latents do not depend on them.
+  Args:
+    trained_on: the autoencoder that it froze, and its latents' statistics.
+    now: those that it meets.
+    folder: where the transformer is.
+    decoder: whether decoders must agree, too; latents do not depend on them.
   """
 
   def makes(codec):
-    named = codec["autoencoder"].items()
-    encoder = {k: v for k, v in named if k.startswith(ENCODER)}
-    return tree.digest([encoder, codec["stats"]])
+    params = codec["autoencoder"]
+    if not decoder:
+      params = {k: v for k, v in params.items() if k.startswith(ENCODER)}
+    return tree.digest([params, codec["stats"]])
 
   if makes(trained_on) != makes(now):
     raise ValueError(
       f"{folder} was trained on the latents of another autoencoder: use that "
-      "one (autoencoder.checkpoint), or another --workdir"
+      "one (autoencoder.checkpoint; exported weights are rounded, so beside "
+      "them the exported one), or another --workdir"
     )

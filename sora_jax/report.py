@@ -131,9 +131,11 @@ def facts(
 
 
 def _pace(lines: Sequence[Mapping[str, Any]]) -> str:
-  """How fast it was in the middle of its training, and how large."""
-  found = [line for line in lines if _training(line)]
-  found = found[len(found) // 2]
+  """How fast it was in the middle of its training, and how large in the end."""
+  reports = [line for line in lines if _training(line)]
+  found = dict(reports[len(reports) // 2])
+  if "peak_gib" in reports[-1]:
+    found["peak_gib"] = reports[-1]["peak_gib"]
   said = {
     "clips_per_s": ", {:,.4g} clips/s",
     "tokens_per_s": ", {:,.4g} tokens/s",

@@ -162,8 +162,8 @@ def restored(
 ) -> State:
   """What sampling and evaluation need of a trained stage.
 
-  A transformer and an autoencoder that are both given go together: the latter
-  decodes, which may have been trained on since.
+  Of a transformer that is given with an autoencoder, the latter decodes, whose
+  decoder may have been trained on since; a run's own keeps what it froze.
 
   Raises:
     FileNotFoundError: if the folder holds no such checkpoint.
@@ -183,7 +183,7 @@ def restored(
     params, stats = (abstract.frozen[k] for k in CODEC)
     codec = {"ema": {"ae": params}, "frozen": {"stats": stats}}
     now = autoencoder(config, workdir, codec)
-    check.same_latents(found["frozen"], now, where)
+    check.same_latents(found["frozen"], now, where, decoder=False)
     found["frozen"] |= now
   return State(
     **found, params={}, opt={}, rng=jax.random.PRNGKey(0), bad=jnp.int32(0)
@@ -221,7 +221,8 @@ def fresh(config: ConfigDict, name: str, stage: Stage, fixed: PyTree) -> State:
   found = checkpoint.load(where, wanted)
   if name == "dit":
     now = {k: fixed[k] for k in CODEC}
-    check.same_latents(processes.local(found["frozen"]), now, where)
+    then = processes.local(found["frozen"])
+    check.same_latents(then, now, where, decoder=False)
   logs.say(f"{name}: begins with the weights in {where}")
   # Twice, for a step gives both away.
   params = jax.tree.map(jnp.copy, found["ema"])

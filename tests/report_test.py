@@ -45,7 +45,9 @@ def run(tmp_path):
   (folder / "samples").mkdir(parents=True)
   (folder / "grids").mkdir()
   lines = [
-    line(stage, step, loss=1 / step, steps_per_s=2.0, padding=0.125)
+    line(
+      stage, step, loss=1 / step, steps_per_s=2.0, padding=0.125, peak_gib=step
+    )
     for stage in ("autoencoder", "dit")
     for step in (1, 2, 3)
   ]
@@ -77,7 +79,7 @@ def test_everything_is_on_the_page(run):
   assert "a <run>" in text and "a <red> ball" in text  # escaped, so read back
   assert "[0] one [8] two (seed 1)" in text
   assert '"key <1>": 7' in text
-  assert "3 steps, 0.03 hours, 12.5% padding" in text
+  assert "3 steps, 0.03 hours, 12.5% padding, 3.0 GiB at most" in text
   # The last numbers of the evaluators, not the first.
   assert "0.8125" in text and "0.5" in text and "0.25" not in text
   assert len(page.all("svg")) == 2  # the curves of each stage

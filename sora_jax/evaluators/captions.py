@@ -100,7 +100,7 @@ class Captions:
       frozen,
       prompted(some, [""] * len(some), self.seed),
     )
-    videos = seen(made)  # read once, judged twice
+    videos = seen(made)  # judged twice
     true, wrong = score(videos, clips), score(videos, others)
     yield from _row("real", score(seen(real), clips))
     yield from _row("autoencoder", score(seen(decoded), clips))
@@ -133,7 +133,8 @@ def _seen(
   oracle: Oracle, clips: Sequence[Clip], videos: Sequence[np.ndarray]
 ) -> list[Seen]:
   """What is seen in videos of the first of the clips."""
-  return [oracle(video, clip.fps) for video, clip in zip(videos, clips)]
+  some = clips[: len(videos)]
+  return [oracle(v, clip.fps) for v, clip in zip(videos, some, strict=True)]
 
 
 def score(videos: Sequence[Seen], clips: Sequence[Clip]) -> Scores:

@@ -130,7 +130,7 @@ def windows(
 def _steady(clip: Clip) -> bool:
   """Whether nothing in it leaves or changes, so it may go on for ever.
 
-  And its caption says before which background, for that is judged.
+  And whether its caption names the background, which is judged.
   """
   shots = truth(clip).shots
   scene = shots[0].scene

@@ -174,7 +174,10 @@ def local(tree: Any) -> Any:
 
 
 def peak_memory() -> int:
-  """Bytes: the most that one of its devices held, else that the process did."""
+  """Bytes: the most that one of its devices held, else that the process did.
+
+  Since the process began, whatever it trained before.
+  """
   stats = [device.memory_stats() or {} for device in jax.local_devices()]
   most = max(found.get("peak_bytes_in_use", 0) for found in stats)
   if most:

@@ -2,6 +2,7 @@
 
 import itertools
 import signal
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from sora_jax.sharding import mesh
 from sora_jax.training import loop
 from sora_jax.training import step as step_lib
 from sora_jax.types import Mean
-from sora_jax.utils import logs
+from sora_jax.utils import logs, processes
 
 ROWS = mesh.rows(mesh.make({"data": -1}))
 
@@ -115,14 +116,27 @@ def test_reports_say_what_share_is_padding(make, tmp_path):
     assert line["tokens_per_s"] == pytest.approx(rate)
 
 
-def test_reports_say_how_much_memory_there_was(make, tmp_path):
+def test_reports_say_how_much_memory_was_held(make, tmp_path, monkeypatch):
+  held = itertools.count(1)
+  monkeypatch.setattr(processes, "peak_memory", lambda: next(held) * 2**29)
   made, start = make(itertools.count(1.0))
-  held = np.ones(2**27, np.uint8)  # an eighth of a GiB
   made.run(start)
   logged = [n for n in lines(tmp_path) if "loss" in n]
-  assert all(held.nbytes / 2**30 < n["peak_gib"] < 64 for n in logged)
-  assert logged[0]["peak_gib"] <= logged[-1]["peak_gib"]
+  assert [n["peak_gib"] for n in logged] == [0.5, 1.0, 1.5]
   assert all("padding" not in n for n in logged)
+
+
+@pytest.mark.parametrize(
+  "stats, wanted",
+  [([{"peak_bytes_in_use": 5}, {"peak_bytes_in_use": 7}], 7), ([None], 3072)],
+)
+def test_peak_memory_is_of_the_devices_that_say_so(monkeypatch, stats, wanted):
+  devices = [types.SimpleNamespace(memory_stats=lambda s=s: s) for s in stats]
+  usage = types.SimpleNamespace(ru_maxrss=3)
+  monkeypatch.setattr(jax, "local_devices", lambda: devices)
+  monkeypatch.setattr(processes.resource, "getrusage", lambda who: usage)
+  monkeypatch.setattr(processes.sys, "platform", "linux")
+  assert processes.peak_memory() == wanted
 
 
 def lines(tmp_path):

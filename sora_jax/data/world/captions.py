@@ -139,7 +139,7 @@ def unsaid(text: str, scene: Scene) -> frozenset[str]:
   direction = camera_direction(scene.camera)
   views = [f.format(direction=direction) for f in CAMERA[scene.camera.kind]]
   named = {
-    "background": bool({"background", "backdrop"} & set(words)),
+    "background": any(form.split()[-1] in words for form in PLACES),
     "camera": any(view in text for view in views),
     "size": bool(SIZES.keys() & words),
     "speed": bool(SPEEDS.keys() & words),

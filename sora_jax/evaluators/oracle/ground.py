@@ -65,7 +65,9 @@ def read(video: np.ndarray) -> nouns.Ground:
   seen = clean(video)
   grey = video.mean(-1, dtype=np.float32)
   kind = _kind(grey, seen)
-  walls = seen & np.array([_walls(g, s) for g, s in zip(grey, seen)])
+  # Around a body before nothing there would be a ring of them.
+  tone = seen & (np.abs(grey - motions.TONE) < WALL)
+  walls = tone & np.array([_walls(g, s) for g, s in zip(grey, seen)])
   stains = [_stains(g, s, kind) for g, s in zip(grey, seen)]
   return nouns.Ground(kind, _filled(grey, seen), walls, np.array(stains))
 

@@ -126,14 +126,14 @@ def _bodies(scene, shot, told, unsaid) -> dict[str, float]:
   ]
   seen = [_seen(t, m) for t, m in zip(shot.tracks, told.tracks, strict=True)]
   right = np.zeros((len(truth), len(seen)))
-  for i, said in enumerate(truth):
+  for i, wanted in enumerate(truth):
     for j, one in enumerate(seen):
-      right[i, j] = np.mean([one[k] == v for k, v in said.items()])
+      right[i, j] = np.mean([one[k] == v for k, v in wanted.items()])
   partner = dict(zip(*linear_sum_assignment(-right), strict=True))
   found: dict[str, list[float]] = {}
-  for i, said in enumerate(truth):
+  for i, wanted in enumerate(truth):
     one = seen[partner[i]] if i in partner else {}
-    for name, value in said.items():
+    for name, value in wanted.items():
       found.setdefault(name, []).append(float(one.get(name) == value))
   out = {name: float(np.mean(values)) for name, values in found.items()}
   return out | {"binding": float(min(out.values()) == 1)}

@@ -154,6 +154,19 @@ def test_a_soft_star_is_no_digit(side):
   assert shapes == ["star"] * len(found)
 
 
+def test_no_wall_is_seen_around_a_body():
+  for clip in clips("simple", count=12):
+    (shot,) = read.read(clip.video, clip.fps).shots
+    scene = clip.state.shots[0].scene
+    plain = scene.background.kind == "plain"
+    if plain:
+      assert shot.ground.walls.any() == bool(scene.walls)
+  hidden = (
+    c for c in clips("phenomena", count=24) if c.state.shots[0].scene.walls
+  )
+  assert read.read(next(hidden).video, 8.0).shots[0].ground.walls.any()
+
+
 def test_what_nothing_explains_is_never_ignored():
   clip = moving()
   assert attributes(clip.video, clip)["debris"] < 0.01
