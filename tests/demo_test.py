@@ -14,6 +14,7 @@ from sora_jax.run import Run
 from sora_jax.training import exported
 
 FOLDER = record.RESULTS / "demo"
+NAMES = ("demo", "physics", "tasks", "edits", "caching")
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,7 @@ def test_the_config_names_weights_of_its_own_kind():
     assert exported.about(FOLDER / stage, "meta")["finished"]
 
 
-@pytest.mark.parametrize("name", ["demo", "physics", "tasks", "caching"])
+@pytest.mark.parametrize("name", NAMES)
 def test_results_are_of_these_weights(name):
   about, _ = record.load(name)
   assert about["weights"] == record.weights(FOLDER / "dit")
