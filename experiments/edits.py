@@ -5,10 +5,9 @@
 The transformer of experiments/results/demo changes clips of the set
 `composition` after the caption of a scene that differs in one thing (SDEdit):
 another colour of a body, a body less, another background; guided as the demo
-is. The more noise a clip
-is taken back to, the freer the model is to obey, and the less is left of what
-should stay. Beside what it makes stand the clip itself (nothing is done) and
-the right answer through the autoencoder.
+is. The more noise a clip is taken back to, the freer the model is to obey, and
+the less is left of what should stay. Beside what it makes stand the clip itself
+(nothing is done) and the right answer through the autoencoder.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ import importlib
 import json
 import multiprocessing
 import pathlib
-import resource
 import statistics
 import tempfile
 import time
@@ -35,7 +34,7 @@ from sora_jax.sampling.pipeline import Pipeline
 from sora_jax.sampling.request import Request
 from sora_jax.sampling.rollout import Rollout
 from sora_jax.types import PyTree
-from sora_jax.utils import logs, media
+from sora_jax.utils import logs, media, processes
 
 PROMPT = "a red three moves left on a black background"
 CASES = (
@@ -128,8 +127,7 @@ def peak(length: float) -> tuple[int, float]:
     made = media.probe(path).frames
   if made != frames:
     raise RuntimeError(f"{made} frames were written of {frames}")
-  held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-  return held, taken * FPS / (frames - done)
+  return processes.peak_memory(), taken * FPS / (frames - done)
 
 
 def peak_of(length: float) -> tuple[int, float]:

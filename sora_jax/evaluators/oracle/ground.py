@@ -64,10 +64,10 @@ def read(video: np.ndarray) -> nouns.Ground:
   """
   seen = clean(video)
   grey = video.mean(-1, dtype=np.float32)
-  kind = _kind(grey, seen)
+  walls = np.array([_walls(g, s) for g, s in zip(grey, seen)])
+  kind = _kind(grey, seen & ~walls)
   # Around a body before nothing there would be a ring of them.
-  tone = seen & (np.abs(grey - motions.TONE) < WALL)
-  walls = tone & np.array([_walls(g, s) for g, s in zip(grey, seen)])
+  walls &= seen & (np.abs(grey - motions.TONE) < WALL)
   stains = [_stains(g, s, kind) for g, s in zip(grey, seen)]
   return nouns.Ground(kind, _filled(grey, seen), walls, np.array(stains))
 
@@ -113,10 +113,10 @@ def _walls(grey: np.ndarray, seen: np.ndarray) -> np.ndarray:
   return ndimage.binary_dilation(found, np.ones((3, 3)))
 
 
-def _kind(grey: np.ndarray, seen: np.ndarray) -> str:
+def _kind(grey: np.ndarray, clear: np.ndarray) -> str:
   """From the medians of the features of a few frames."""
   picks = np.unique(np.linspace(0, len(grey) - 1, LOOKS).round().astype(int))
-  found = [_features(grey[t], seen[t]) for t in picks]
+  found = [_features(grey[t], clear[t]) for t in picks]
   found = [f for f in found if f is not None]
   if not found:
     return nouns.NONE
@@ -134,15 +134,14 @@ def _kind(grey: np.ndarray, seen: np.ndarray) -> str:
   return "textured" if alike > SMOOTH else nouns.NONE
 
 
-def _features(grey: np.ndarray, seen: np.ndarray) -> tuple[float, ...] | None:
-  """What tells the kinds apart in one frame [H, W].
+def _features(grey: np.ndarray, clear: np.ndarray) -> tuple[float, ...] | None:
+  """What tells the kinds apart in one frame [H, W], where it is clear.
 
   Returns:
     its tone, the share of pixels near it, the spread, R^2 of a checker and of a
     gradient, and the neighbours' correlation; the last three are 0 for a plain
     one. None if too little of the frame is clean.
   """
-  clear = seen & ~_walls(grey, seen)
   if clear.mean() < LEAST:
     return None
   unit = min(grey.shape) / UNITS
