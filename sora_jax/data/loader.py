@@ -54,17 +54,25 @@ def _threads(count: int) -> grain.ReadOptions:
   return grain.ReadOptions(num_threads=count, prefetch_buffer_size=4 * count)
 
 
-def _apart(dataset: grain.IterDataset, workers: int) -> grain.IterDataset:
+def _apart(
+  dataset: grain.IterDataset, workers: int, ahead: int = 2
+) -> grain.IterDataset:
   """The same, read by so many other processes, which take turns.
 
   Threads share an interpreter, and so about one core: of clips that are drawn
   or decoded that is a few hundred a second.
+
+  Args:
+    dataset: what each of them reads a part of.
+    workers: how many; 0 for none.
+    ahead: elements that each may have ready. As they take turns, one that is
+      slow with an element stops those that have no more room.
   """
   if not workers:
     return dataset
   if not flags.FLAGS.is_parsed():  # grain has some, which notebooks never parse
     flags.FLAGS.mark_as_parsed()
-  options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=2)
+  options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=ahead)
   return dataset.mp_prefetch(options)
 
 
@@ -164,7 +172,8 @@ def ordered(
 ) -> grain.IterDataset:
   """Every clip once, in order; those that cannot be decoded are left out."""
   dataset = _part(grain.MapDataset.source(source), share)
-  return _apart(dataset.to_iter_dataset(_threads(threads)), workers)
+  # A heap of grains takes as long to draw as fifty other clips.
+  return _apart(dataset.to_iter_dataset(_threads(threads)), workers, ahead=64)
 
 
 def tokens(

@@ -68,12 +68,19 @@ def encode(
   """
   run = jax.jit(objective.encode)
   waiting: dict[tuple[int, ...], list[Clip]] = {}
+  ahead: list[tuple[list[Clip], jax.Array]] = []
   seen = 0
 
   def flush(group: list[Clip]) -> Iterator[Item]:
     # Filled up, so that each size compiles once.
     filled = group + [group[-1]] * (batch - len(group))
     z = run(params, stats, np.stack([c.video for c in filled]))
+    # While the device is at it, the next is read, and what was before written.
+    ahead.append((list(group), z))
+    if len(ahead) > 1:
+      yield from done(*ahead.pop(0))
+
+  def done(group: list[Clip], z: jax.Array) -> Iterator[Item]:
     for clip, latents in zip(group, np.asarray(z, np.float16)):
       yield Item(latents, clip.text, clip.key)
 
@@ -89,4 +96,6 @@ def encode(
     for group in waiting.values():
       if group:
         yield from flush(group)
+    for last in ahead:
+      yield from done(*last)
     progress.update(seen)
