@@ -300,7 +300,7 @@ def headlines() -> Lines:
   ]
   teacher, student = (
     float(first("few_steps", point)["frechet/generated/distance"])
-    for point in ("teacher, 50 steps", "student of 8 times, 4 steps")
+    for point in ("teacher, 50 steps", "student, 4 steps")
   )
   best = {(row[0], row[1]): row[3] for row in _autoencoders()}
   lines += [
@@ -322,7 +322,7 @@ def headlines() -> Lines:
 
 LOST = {
   f"{name}, {row}": f"drift/{row}/{name}"
-  for name in ("identity", "background", "contrast", "sharpness")
+  for name in ("identity", "motion", "background", "contrast")
   for row in ("re-encoded 0 s", "0 s", f"{drift.AT[-1]:g} s")
 }
 READ = {

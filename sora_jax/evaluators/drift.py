@@ -22,7 +22,8 @@ from sora_jax.types import Clip, State
 from sora_jax.utils import sections
 
 STEADY = ("rest", "spin")  # motions that may go on for ever
-MEASURES = ("colour", "contrast", "sharpness", "identity", "background")
+READ = ("identity", "motion", "background")  # 1 where the oracle reads so
+MEASURES = ("colour", "contrast", "sharpness", *READ)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +34,9 @@ class Drift:
   from that of the video's first window (levels of 255); "contrast" and
   "sharpness" are the standard deviation and the mean step between neighbouring
   pixels, over those of the real clips together; "identity" is 1 where the
-  oracle counts the right things, of the right colours and shapes, and
-  "background" where it reads the right one.
+  oracle counts the right things, of the right colours and shapes, "motion"
+  where it sees them rest or spin as they should, which things that wander off
+  do not, and "background" where it reads the right one.
 
   Rows: the window that holds each second that is asked for; "slope per s", of a
   straight line through all windows, with its 95 % bootstrap interval over
@@ -68,9 +70,18 @@ class Drift:
     sections.call(Rollout, self.rollout, "drift.rollout", pipeline=None)
 
   def run(self, state: State) -> Iterator[tuple[str, float]]:
+    """Yields scores by "row/measure".
+
+    Raises:
+      ValueError: if no clip is of what stays.
+    """
     clips = [c for c in self.context.first(self.clips) if _steady(c)]
     if not clips:
-      return
+      raise ValueError(
+        f"drift(clips={self.clips}): none of the first clips of the set shows "
+        "what may go on for ever, things that rest or spin before a background "
+        "that the caption names, in one shot: take more, or the set 'simple'"
+      )
     window, fps = len(clips[0].video), clips[0].fps
     starts = [round(seconds * fps) // window for seconds in self.at]
     real = [clip.video for clip in clips]
@@ -101,7 +112,7 @@ class Drift:
     return max((frames - block) // (block - known) + 1, 0)
 
   def _long(self, state: State, clips: list[Clip], frames: int) -> np.ndarray:
-    """`_measure` [clips, windows, 7]; no more than a window is kept."""
+    """`_measure` [clips, windows, 8]; no more than a window is kept."""
     requests = [
       dataclasses.replace(r, keep=self.keep, context_noise=self.context_noise)
       for r in prompted(clips, [clip.text for clip in clips], self.seed)
@@ -140,29 +151,30 @@ def _steady(clip: Clip) -> bool:
 
 
 def _measured(videos: list[np.ndarray], clips: list[Clip]) -> np.ndarray:
-  """`_measure` of each, [clips, 7]."""
+  """`_measure` of each, [clips, 8]."""
   return np.array([_measure(v, c) for v, c in zip(videos, clips, strict=True)])
 
 
 def _measure(video: np.ndarray, clip: Clip) -> np.ndarray:
-  """Mean colour (three), contrast, sharpness, identity, background."""
+  """Mean colour (three), contrast, sharpness, and what is READ."""
   told = scores.attributes(read.read(video, clip.fps), truth(clip))
   same = all(told.get(name) == 1 for name in ("count", "colour", "shape"))
   x = video.astype(np.float64)
   gray = x.mean(axis=-1)
   steps = [np.abs(np.diff(gray, axis=axis)).mean() for axis in (1, 2)]
   colour, sharpness = x.mean(axis=(0, 1, 2)), np.mean(steps)
-  return np.array([*colour, gray.std(), sharpness, same, told["background"]])
+  read_as = (same, told["motion"], told["background"])
+  return np.array([*colour, gray.std(), sharpness, *read_as])
 
 
 def _relative(
   found: np.ndarray, first: np.ndarray, true: np.ndarray
 ) -> np.ndarray:
-  """MEASURES [clips, windows, 5] of what was measured, [clips, windows, 7].
+  """MEASURES [clips, windows, 6] of what was measured, [clips, windows, 8].
 
   Args:
     found: of windows.
-    first: [clips, 7], of those that colours are compared with.
+    first: [clips, 8], of those that colours are compared with.
     true: [clips, 7], of the real clips. Ratios are to their mean: of each to
       its own, a video right in another place would be wrong.
   """

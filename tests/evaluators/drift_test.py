@@ -28,8 +28,11 @@ class Codec:
   model = property(lambda self: self)
 
 
-def judged(monkeypatch, clips, fading, passes=None):
-  """Scores of clips shown again and again, each window by `fading` darker."""
+def judged(monkeypatch, clips, fading, passes=None, wander=0):
+  """Scores of clips shown again and again, each window by `fading` darker.
+
+  In later windows things move `wander` pixels a frame to the right.
+  """
 
   class Shown:
     def __init__(self, pipeline, context, anchor):
@@ -43,6 +46,9 @@ def judged(monkeypatch, clips, fading, passes=None):
           at = np.arange(begin, min(begin + 4, frames))
           share = (1 - fading) ** (at // FRAMES)
           part = video[at % FRAMES] * share[:, None, None, None]
+          for k in range(len(at)):
+            moved = wander * (at[k] % FRAMES) * (at[k] >= FRAMES)
+            part[k] = np.roll(part[k], moved, axis=1)
           yield i, part.astype(np.uint8)
 
   def through(context, state, videos):
@@ -69,7 +75,7 @@ def test_what_stays_as_it_is_does_not_drift(monkeypatch, clips):
     assert found[f"{row}/colour"] == 0
     assert found[f"{row}/contrast"] == pytest.approx(1)
     assert found[f"{row}/sharpness"] == pytest.approx(1)
-    assert found[f"{row}/background"] == 1
+    assert found[f"{row}/background"] == found[f"{row}/motion"] == 1
     assert found[f"{row}/identity"] >= 0.95
   for measure in drift.MEASURES:
     assert found[f"slope per s/{measure}"] == pytest.approx(0, abs=1e-12)
@@ -85,6 +91,19 @@ def test_what_fades_loses_contrast_at_its_rate(monkeypatch, clips):
   assert found["slope per s/contrast"] == pytest.approx(fading, abs=0.01)
   assert found["8 s/colour"] > found["4 s/colour"] > 0
   assert found["8 s/identity"] < found["0 s/identity"]
+
+
+def test_what_wanders_off_no_longer_rests(monkeypatch, clips):
+  found = judged(monkeypatch, clips, fading=0.0, wander=2)
+  assert found["0 s/motion"] == 1
+  assert found["8 s/motion"] < 0.5
+  assert found["slope per s/motion"] < 0
+
+
+def test_a_set_of_which_nothing_stays_is_an_error(monkeypatch):
+  moving = World("motion", 1, FRAMES, 64, 64, fps=4.0, seed=0, test_count=4)
+  with pytest.raises(ValueError, match="take more, or the set 'simple'"):
+    judged(monkeypatch, list(moving.clips("test")), fading=0.0)
 
 
 def test_the_autoencoder_is_passed_as_often_as_what_is_handed_on(

@@ -36,7 +36,8 @@ from sora_jax.data.world.vocabulary import (
   TONES,
 )
 
-TRIES = 1200  # draws after which a set is called impossible
+TRIES = 1200  # draws after which a scene is called impossible
+LAYOUTS = 8  # of a clip's shots, after which its set is: a few heroes fit none
 SHORTEST = 0.6  # mean length of shots from which a clip has fewer, seconds
 UNEVEN = 0.3  # how much shots differ in length
 PATIENCE = 150  # draws for one motion and camera before others are drawn
@@ -46,6 +47,10 @@ SHAKE = (0.15, 0.3)  # amplitude, units
 DRIFT = 0.5  # units that a body moves in a view that pans, at least
 PAN = (1.0, 2.0)  # units per second
 ZOOM = (1.15, 1.35)  # per second, or its inverse
+
+
+class Impossible(ValueError):
+  """A scene could not be shown in any of many draws."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +86,7 @@ def check(draw: Draw) -> None:
   """Tries every motion of a set, in shots of the least length.
 
   Raises:
-    ValueError: for one that cannot be shown, naming it; else a set would
+    Impossible: for one that cannot be shown, naming it; else a set would
       silently become another one at such a length.
   """
   count = _shots(draw)[1]
@@ -103,6 +108,16 @@ def shots(rng: np.random.Generator, draw: Draw, length: str, sound: bool):
   Raises:
     ValueError: if no scene of the set can be shown, naming the set.
   """
+  for _ in range(LAYOUTS - 1):
+    try:
+      return _drawn(rng, draw, length, sound)
+    except Impossible:
+      continue
+  return _drawn(rng, draw, length, sound)
+
+
+def _drawn(rng, draw: Draw, length: str, sound: bool) -> tuple[Shot, ...]:
+  """A clip's shots, with cuts at new times."""
   low, high = _shots(draw)
   count = int(rng.integers(low, high + 1))
   # Cuts near equal shares, so that every shot is long enough to be seen.
@@ -146,7 +161,7 @@ def scene(
   """One scene; with `hero`, its first body is that one, elsewhere than before.
 
   Raises:
-    ValueError: if none can be shown after many draws.
+    Impossible: if none can be shown after many draws.
   """
   for attempt in range(TRIES):
     # Kept for a while, or the hard ones would be rare.
@@ -158,7 +173,7 @@ def scene(
       before is None or not _alike(found.background, before)
     ):
       return found
-  raise ValueError(
+  raise Impossible(
     f"no scene {draw.motion!r} of the set {draw.name!r} (split "
     f"{draw.split!r}) can be shown in {draw.seconds:.2f} s: in {TRIES} draws "
     "something left the frame, overlapped or hardly moved. Take frames / fps "
