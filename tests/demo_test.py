@@ -64,10 +64,7 @@ def test_on_a_gpu_it_is_the_same_transformer(tmp_path):
   config = demo.get_config("gpu")
   trained.check_given(config, tmp_path)
   one, other = demo.get_config().to_dict(), config.to_dict()
-  assert one["sample"] != other["sample"]
-  for name, part in one["data"]["parts"].items():
-    of_its_own = other["data"]["parts"][name]
-    assert of_its_own == {**part, "seed": 1}  # other clips of the same kinds
+  assert one["data"] == other["data"] and one["sample"] != other["sample"]
   assert one["dit"]["mixture"] == other["dit"]["mixture"]
 
 
