@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
   asked, names = flags.FLAGS, [name for name, _ in sweep()]
   wanted, suffix = record.chosen(asked.points, names)
   about = {"commit": record.commit(), "steps": asked.steps}
-  about |= {"seed": asked.seed, "captions": 256}
+  about |= {"seed": asked.seed, "seeds": 1, "captions": 256}
   root = pathlib.Path(asked.workdir) / f"seed{asked.seed}-{asked.steps}steps"
   rows = []
   for name, changes in sweep():

@@ -36,6 +36,8 @@ CARD = ROOT / "experiments" / "results" / "demo" / "README.md"
 PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md", CARD)
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
+CODED = ("steps", "PSNR", "first frame", "SSIM")
+
 Row = Mapping[str, str]
 Lines = Iterator[str]
 
@@ -123,6 +125,22 @@ def of_sweep(name: str, columns: Mapping[str, str], digits: int = 2) -> Lines:
   )
 
 
+def _coded(own: Sequence[Row]) -> list[str]:
+  """Steps, PSNR, that of first frames and SSIM of clips not seen."""
+  tested = [row for row in own if row["split"] == "test"]
+  cells = [f"{_mean(tested, c):.2f}" for c in ("psnr", "psnr_first_frame")]
+  return [f"{int(own[0]['steps']):,}", *cells, f"{_mean(tested, 'ssim'):.3f}"]
+
+
+def ablation() -> Lines:
+  """The same of one autoencoder's variants, in minutes of training."""
+  about, rows = record.load("autoencoder_world")
+  yield from _table(
+    [f"{about['minutes']} minutes each", *CODED],
+    [[name, *_coded(own)] for name, own in _points(rows).items()],
+  )
+
+
 def _autoencoders() -> list[list[str]]:
   rows: list[list[str]] = []
   trained = [("clips", "parity")]
@@ -132,18 +150,14 @@ def _autoencoders() -> list[list[str]]:
     for name, own in _points(found).items():
       if name == "linear" and data in {row[0] for row in rows}:
         continue
-      tested = [row for row in own if row["split"] == "test"]
-      cells = [f"{_mean(tested, c):.2f}" for c in ("psnr", "psnr_first_frame")]
       label = "matrix" if name == "linear" else f"`{name}`"
-      steps = f"{int(own[0]['steps']):,}"
-      rows.append([data, label, steps, *cells, f"{_mean(tested, 'ssim'):.3f}"])
+      rows.append([data, label, *_coded(own)])
   return rows
 
 
 def autoencoders() -> Lines:
   """PSNR of the autoencoders that were trained longest, on unseen clips."""
-  head = ["data", "autoencoder", "steps", "PSNR", "first frame", "SSIM"]
-  yield from _table(head, _autoencoders())
+  yield from _table(["data", "autoencoder", *CODED], _autoencoders())
 
 
 def demo_read() -> Lines:
@@ -333,6 +347,13 @@ READ = {
   "digit": "captions/generated/digit",
   "Fréchet distance": "frechet/generated/distance",
 }
+ERROR = {"denoising error": "fixed_times/mean/error"}
+LEARNED = {"minutes": "minutes", **READ, **ERROR}
+KEPT = {"PSNR, dB": "psnr"} | {
+  f"{name}, {who}": f"{who}/{name}"
+  for name in ("colour", "background", "motion", "all")
+  for who in ("generated", "autoencoder")
+}
 TABLES: dict[str, Callable[[], Lines]] = {
   "headlines": headlines,
   "oracle": oracles,
@@ -340,6 +361,9 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "autoencoder": autoencoders,
   "guidance": lambda: of_sweep("guidance", READ),
   "few_steps": lambda: of_sweep("few_steps", READ),
+  "optimizer": lambda: of_sweep("optimizer", LEARNED),
+  "ablation": ablation,
+  "latents": lambda: of_sweep("latents", KEPT),
   "demo": demo_read,
   "tasks": demo_tasks,
   "edits": demo_edits,
