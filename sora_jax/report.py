@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from matplotlib.figure import Figure
 
 from sora_jax.utils import files, logs
 
@@ -175,6 +174,9 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
   found = {k: v for k, v in found.items() if len(v) > 1}
   if not found:
     return
+  # Imported here: a third of a second that no command's start need pay.
+  from matplotlib.figure import Figure
+
   columns = 3
   rows = -(-len(found) // columns)
   figure = Figure(figsize=(11, 2.2 * rows), layout="constrained")

@@ -4,6 +4,8 @@ import ast
 import importlib
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -168,6 +170,17 @@ def test_nothing_is_printed_or_hidden_in_defaults(path):
 def test_nothing_is_left_to_do(path):
   marks = "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3))
   assert not re.search(rf"\b({marks})\b", path.read_text())
+
+
+def test_a_command_starts_without_what_it_may_never_use():
+  # A second and a half of every command's start. `import scipy` alone loads
+  # its parts when they are first used.
+  late = {"matplotlib", "sklearn", "scipy.signal", "scipy.stats"}
+  code = f"import sys, sora_jax.main; print({late} & set(sys.modules))"
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.strip() == "set()"
 
 
 @over(LIBRARY)

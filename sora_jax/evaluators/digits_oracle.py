@@ -16,12 +16,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
-from sklearn import svm
+import scipy
 
 from sora_jax.data.sources import digits
+
+if TYPE_CHECKING:
+  from sklearn.svm import SVC
 
 FAINT = 0.35  # share of the ink's full contrast below which a pixel is no ink
 CONTRAST = 60.0  # least full contrast, RGB distance from the background
@@ -150,7 +153,7 @@ def _motion(ink: np.ndarray) -> str:
   time = np.flatnonzero(ink.any((1, 2)))
   if len(time) <= len(ink) / 2:  # what flashes up neither rests nor moves
     return NONE
-  centres = np.array([ndimage.center_of_mass(ink[t]) for t in time])
+  centres = np.array([scipy.ndimage.center_of_mass(ink[t]) for t in time])
   velocity = np.polyfit(time, centres, 1)[0]  # [2] pixels per frame
   travel = velocity * (len(ink) - 1) / ink.shape[1:]  # [2] share of the frame
   axis = np.abs(travel).argmax()
@@ -165,7 +168,7 @@ def _motion(ink: np.ndarray) -> str:
 
 def _debris(ink: np.ndarray) -> float:
   """Share of one frame's ink area outside its largest blob, [H, W]."""
-  blobs, _ = ndimage.label(ink > 0, structure=np.ones((3, 3)))
+  blobs, _ = scipy.ndimage.label(ink > 0, structure=np.ones((3, 3)))
   areas = np.bincount(blobs.ravel())[1:]
   return 1 - areas.max() / areas.sum() if len(areas) else 0.0
 
@@ -173,15 +176,16 @@ def _debris(ink: np.ndarray) -> float:
 def view(ink: np.ndarray) -> np.ndarray:
   """A frame's ink [H, W] around its centroid, resampled to [CELLS, CELLS]."""
   step = WINDOW * min(ink.shape) / CELLS  # pixels per cell
-  smooth = ndimage.gaussian_filter(ink, step / 2)  # or the resampling aliases
-  corner = np.array(ndimage.center_of_mass(ink)) - step * (CELLS - 1) / 2
-  return ndimage.affine_transform(
+  # Or the resampling aliases.
+  smooth = scipy.ndimage.gaussian_filter(ink, step / 2)
+  corner = np.array(scipy.ndimage.center_of_mass(ink)) - step * (CELLS - 1) / 2
+  return scipy.ndimage.affine_transform(
     smooth, np.full(2, step), corner, (CELLS, CELLS), order=1
   )
 
 
 @functools.cache
-def classifier(side: int, sizes: tuple[float, float] = digits.SIZES) -> svm.SVC:
+def classifier(side: int, sizes: tuple[float, float] = digits.SIZES) -> SVC:
   """Digit classifier of what `view` shows; takes seconds.
 
   It is trained on renders of the training glyphs at random sizes and sub-pixel
@@ -191,6 +195,9 @@ def classifier(side: int, sizes: tuple[float, float] = digits.SIZES) -> svm.SVC:
     side: the frames' shorter side, pixels.
     sizes: heights of 16 cells of a glyph, shares of that side.
   """
+  # Imported here: a second that runs without digits need not pay.
+  from sklearn import svm
+
   rng = np.random.default_rng(0)
   views, labels = [], []
   for glyph, label in zip(*digits.glyphs("train"), strict=True):
@@ -199,7 +206,7 @@ def classifier(side: int, sizes: tuple[float, float] = digits.SIZES) -> svm.SVC:
       centre = side / 2 + rng.uniform(-0.5, 0.5, (1, 2))
       cover = digits.draw(glyph, centre, cell, side, side)[0]
       blur = rng.uniform(0.3, 0.8) * math.sqrt(cell) if copy % 2 else 0
-      cover = ndimage.gaussian_filter(cover, blur)
+      cover = scipy.ndimage.gaussian_filter(cover, blur)
       ink = cover / cover.max()
       views.append(view(np.where(ink > FAINT, ink, 0)).ravel())
       labels.append(label)

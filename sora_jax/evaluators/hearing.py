@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, stats
+import scipy
 
 from sora_jax.data.world import sound
 from sora_jax.evaluators import pursuit
@@ -167,7 +167,7 @@ def _match(heard: Heard, truth: Sequence[sound.Impact]):
   lag = np.abs(heard.time[:, None] - time)  # [heard, truth]
   right = np.abs(heard.pitch[:, None] / tone - 1) < PITCH
   cost = np.where(lag < TOLERANCE, lag / TOLERANCE + ~right, _NEVER)
-  rows, columns = optimize.linear_sum_assignment(cost)
+  rows, columns = scipy.optimize.linear_sum_assignment(cost)
   met = cost[rows, columns] < _NEVER
   pair = rows[met], columns[met]
   return *pair, lag[pair], right[pair]
@@ -211,7 +211,7 @@ def _ratio(part, whole) -> float:
 def _rank(heard: np.ndarray, truth: np.ndarray) -> float:
   if min(len(np.unique(heard)), len(np.unique(truth))) < 2:
     return math.nan
-  return float(stats.spearmanr(heard, truth).statistic)
+  return float(scipy.stats.spearmanr(heard, truth).statistic)
 
 
 def _decibel(amplitude: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import dm_pix
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+import scipy
 
 BEST_PSNR = 100.0  # dB of identical frames, so that means stay finite
 SSIM_WINDOW = 11  # pixels
@@ -142,7 +142,7 @@ def paired_p(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
       f"Pairs of shapes {a.shape} and {b.shape}; both must be the same [N] "
       "with N >= 2."
     )
-  test = stats.permutation_test(
+  test = scipy.stats.permutation_test(
     (a - b,),
     np.mean,
     permutation_type="samples",

@@ -22,7 +22,7 @@ import itertools
 import math
 
 import numpy as np
-from scipy import fft, ndimage, signal
+import scipy
 
 from sora_jax.data.world import sound, vocabulary
 
@@ -227,7 +227,7 @@ def _onset(rest, rate, atom: Atom, near: float) -> tuple[float, Atom]:
   first = max(0, round((atom.time - near) * rate))
   piece = rest[first : round((atom.time + near + SPAN) * rate)]
   wave = sound.ring(atom.material, atom.pitch, rate, round(SPAN * rate))
-  fit = np.abs(signal.correlate(piece, wave.conj(), "full", "fft")) ** 2
+  fit = np.abs(scipy.signal.correlate(piece, wave.conj(), "full", "fft")) ** 2
   fit = fit[len(wave) - 1 :]
   # At the end of the audio, less of the ring is seen.
   energy = np.cumsum(np.abs(wave) ** 2) + 1e-12
@@ -235,7 +235,7 @@ def _onset(rest, rate, atom: Atom, near: float) -> tuple[float, Atom]:
   fit = np.where(seen > 0.25 * len(wave), fit / energy[seen - 1], 0)
   fit = fit[: round((atom.time + near) * rate) - first + 1]
   # What only grows towards an edge is another's ring, not an onset.
-  peaks, _ = signal.find_peaks(fit)
+  peaks, _ = scipy.signal.find_peaks(fit)
   at = int(peaks[np.argmax(fit[peaks])] if peaks.size else np.argmax(fit))
   return fit[at], dataclasses.replace(atom, time=(first + at) / rate, gain=0)
 
@@ -369,7 +369,7 @@ def _spectrogram(rest: np.ndarray, rate: int) -> tuple[np.ndarray, float]:
   size = 2 ** math.ceil(math.log2(2 * len(window)))
   padded = np.pad(rest, (0, len(window) // 2)).astype(np.float32)
   pieces = np.lib.stride_tricks.sliding_window_view(padded, len(window))[::hop]
-  spectrum = fft.rfft(pieces * window, size, axis=1)
+  spectrum = scipy.fft.rfft(pieces * window, size, axis=1)
   return spectrum.real**2 + spectrum.imag**2, rate / size
 
 
@@ -378,7 +378,7 @@ def _floor(power: np.ndarray, step: float) -> np.ndarray:
   # The quarter of a power that is exponentially distributed is -log(3/4).
   quarter = np.quantile(power[::4], 0.25, axis=0) / -math.log(0.75)
   # Rings are narrow, the bed is wide.
-  around = ndimage.median_filter(quarter, 2 * round(BROAD / step) + 1)
+  around = scipy.ndimage.median_filter(quarter, 2 * round(BROAD / step) + 1)
   return np.minimum(quarter, 4 * around) + 1e-12
 
 

@@ -26,7 +26,7 @@ import functools
 import re
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from sora_jax import types
 from sora_jax.data.sources.generated import (
@@ -146,7 +146,7 @@ def glyphs(split: str) -> tuple[np.ndarray, np.ndarray]:
   chosen = (nth % 5 == 4) == (split == "test")
   images = images[chosen].reshape(-1, 8, 8).astype(np.float32) / 16
   margin = ((0, 0), (1, 1), (1, 1))
-  fine = ndimage.zoom(
+  fine = scipy.ndimage.zoom(
     np.pad(images, margin), (1, 2, 2), mode="grid-constant", grid_mode=True
   )
   # Cubic interpolation rings: what it adds beyond paper and ink is cut off.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import special
+import scipy
 
 from sora_jax.data.world import nouns
 
@@ -57,7 +57,7 @@ def pendulum(
     raise ValueError(f"seconds={seconds}: it must be >= 0 and finite.")
   times = np.arange(math.ceil(seconds * RATE) + 2) / RATE  # [S + 1]
   k, pace = math.sin(angle / 2), math.sqrt(gravity / length)
-  sn, cn, dn, _ = special.ellipj(pace * times, k * k)
+  sn, cn, dn, _ = scipy.special.ellipj(pace * times, k * k)
   theta = 2 * np.arcsin(k * cn / dn)
   rate = -2 * pace * k * math.sqrt(1 - k * k) * sn / dn
   away = np.stack([np.cos(theta), -np.sin(theta)], -1) * length

@@ -36,7 +36,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import signal
+import scipy
 
 from sora_jax.data.world import nouns, vocabulary
 
@@ -255,12 +255,12 @@ def _colour(background: str, rate: int) -> tuple[np.ndarray, float]:
     sections = np.array([[1.0, 0, 0, 1, 0, 0]])
   else:
     kind, corners = BEDS[background]
-    sections = signal.butter(
+    sections = scipy.signal.butter(
       1, np.squeeze(corners), kind, output="sos", fs=rate
     )
   impulse = np.zeros(rate)
   impulse[0] = 1
-  energy = math.fsum(signal.sosfilt(sections, impulse) ** 2)
+  energy = math.fsum(scipy.signal.sosfilt(sections, impulse) ** 2)
   return sections, 10 ** (BED / 20) / math.sqrt(energy)
 
 
@@ -279,7 +279,7 @@ def _bed(
     )
     for channel in range(channels)
   ]
-  return gain * signal.sosfilt(sections, noise, axis=1)[:, warm:]
+  return gain * scipy.signal.sosfilt(sections, noise, axis=1)[:, warm:]
 
 
 def _check(seconds, background, width, rate, channels) -> None:

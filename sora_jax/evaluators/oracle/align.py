@@ -11,7 +11,7 @@ that against one key there is no drift.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage, optimize, signal
+import scipy
 
 LEAST = 0.05  # share of the frame that must be seen in both
 NEAR = 0.1  # how much worse a match may be, in the mean, to be the nearer one
@@ -46,7 +46,7 @@ def shift(
   window = tuple(slice(v, v + 2 * reach + 1) for v in low)
 
   def at(x, y):
-    return signal.correlate(x, y, method="fft")[window]
+    return scipy.signal.correlate(x, y, method="fft")[window]
 
   count = at(a, b)
   error = at(x * x, b) - 2 * at(x, y) + at(a, y * y)
@@ -96,7 +96,7 @@ def refine(
     grown = np.exp(step[2] * unit[2]) * (down * points[0] + right * points[1])
     return np.stack([down, right, grown * unit[2]], 1)
 
-  found = optimize.least_squares(
+  found = scipy.optimize.least_squares(
     error,
     start / unit,
     slope,
@@ -113,4 +113,4 @@ def _sample(picture, points, pose, middle):
   """The key at d + r p, [n]; 0 outside of it for a mask, else the edge."""
   places = pose[:2, None] + np.exp(pose[2]) * points + middle
   outside = "constant" if picture.dtype == np.float32 else "nearest"
-  return ndimage.map_coordinates(picture, places, order=1, mode=outside)
+  return scipy.ndimage.map_coordinates(picture, places, order=1, mode=outside)

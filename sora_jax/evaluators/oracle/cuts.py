@@ -14,7 +14,7 @@ seen only as far as their patterns differ.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from sora_jax.data.world.nouns import UNITS
 from sora_jax.evaluators.oracle import align, ground
@@ -35,8 +35,8 @@ def cuts(video: np.ndarray) -> tuple[int, ...]:
     video: uint8 [T, H, W, 3].
   """
   steps = changes(video)
-  labels, count = ndimage.label(steps > SHARE)
-  peaks = ndimage.maximum_position(steps, labels, np.arange(1, count + 1))
+  labels, count = scipy.ndimage.label(steps > SHARE)
+  peaks = scipy.ndimage.maximum_position(steps, labels, np.arange(1, count + 1))
   return tuple(int(frame) for (frame,) in peaks)
 
 
@@ -83,7 +83,7 @@ def _unexplained(before, after, seen_before, seen, unit) -> float:
   size = 2 * max(1, round(AROUND * unit)) + 1
   shares = []
   for a, b in ((before, after), (after, before)):
-    low = ndimage.minimum_filter(a, size) - LEVELS
-    high = ndimage.maximum_filter(a, size) + LEVELS
+    low = scipy.ndimage.minimum_filter(a, size) - LEVELS
+    high = scipy.ndimage.maximum_filter(a, size) + LEVELS
     shares.append(((b < low) | (b > high))[both].mean())
   return float(max(shares))

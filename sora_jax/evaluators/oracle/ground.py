@@ -22,7 +22,7 @@ nothing in the world if it is not.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from sora_jax.data.world import background, motions, vocabulary
 from sora_jax.data.world.nouns import UNITS
@@ -52,8 +52,8 @@ def clean(video: np.ndarray) -> np.ndarray:
   """
   coloured = np.ptp(video, axis=-1) >= CHROMA
   steps = 1 + round(0.1 * min(video.shape[1:3]) / UNITS)
-  cross = ndimage.generate_binary_structure(2, 1)[None]
-  return ~ndimage.binary_dilation(coloured, cross, steps)
+  cross = scipy.ndimage.generate_binary_structure(2, 1)[None]
+  return ~scipy.ndimage.binary_dilation(coloured, cross, steps)
 
 
 def read(video: np.ndarray) -> nouns.Ground:
@@ -75,8 +75,8 @@ def read(video: np.ndarray) -> nouns.Ground:
 def smooth(grey: np.ndarray, seen: np.ndarray, sigma: float) -> np.ndarray:
   """Gaussian mean over the seen pixels of each frame, [T, H, W]."""
   width = (0, sigma, sigma)
-  total = ndimage.gaussian_filter(grey * seen, width)
-  weight = ndimage.gaussian_filter(seen.astype(np.float32), width)
+  total = scipy.ndimage.gaussian_filter(grey * seen, width)
+  weight = scipy.ndimage.gaussian_filter(seen.astype(np.float32), width)
   return total / np.maximum(weight, 1e-3)
 
 
@@ -95,7 +95,7 @@ def _filled(grey: np.ndarray, seen: np.ndarray) -> np.ndarray:
     rest = rest & ~known
   for frame, unknown in zip(out, rest):
     if unknown.any() and not unknown.all():
-      near = ndimage.distance_transform_edt(
+      near = scipy.ndimage.distance_transform_edt(
         unknown, return_distances=False, return_indices=True
       )
       frame[:] = frame[tuple(near)]
@@ -109,8 +109,8 @@ def _walls(grey: np.ndarray, seen: np.ndarray) -> np.ndarray:
   like = ~seen | (np.abs(grey - motions.TONE) < WALL)
   found = np.zeros_like(seen)
   for line in (np.ones((1, side)), np.ones((side, 1))):
-    found |= ndimage.binary_opening(like, line)
-  return ndimage.binary_dilation(found, np.ones((3, 3)))
+    found |= scipy.ndimage.binary_opening(like, line)
+  return scipy.ndimage.binary_dilation(found, np.ones((3, 3)))
 
 
 def _kind(grey: np.ndarray, clear: np.ndarray) -> str:

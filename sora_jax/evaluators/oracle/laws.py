@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from sora_jax.data.world import nouns
 from sora_jax.data.world.motions import reach
@@ -61,7 +61,7 @@ def followed(reading: Reading, state: nouns.State) -> Paths:
   ]
   far = np.reshape(far, (count, len(position)))  # either may be 0
   own = np.full((2, frames, count, 2), np.nan)
-  for i, k in zip(*linear_sum_assignment(far), strict=True):
+  for i, k in zip(*scipy.optimize.linear_sum_assignment(far), strict=True):
     own[:, :, i] = position[k], velocity[k]
   return Paths(*own, np.array([event.time for event in told.events]))
 

@@ -13,7 +13,7 @@ import dataclasses
 import itertools
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from sora_jax.data.world import camera, motions, nouns
 from sora_jax.data.world.vocabulary import DIRECTIONS, SIZES, SPEEDS
@@ -253,7 +253,7 @@ def _arc(seen: _Seen) -> float:
     (middle[0] - 20.0, middle[1] - 20.0, ROD[0]),
     (middle[0] + 20.0, middle[1] + 20.0, ROD[1]),
   )
-  found = optimize.least_squares(miss, start, bounds=limits)
+  found = scipy.optimize.least_squares(miss, start, bounds=limits)
   if found.x[0] > position[:, 0].min():
     return np.inf
   # Along the arc it must swing as the world's gravity makes it: nearly a sine,

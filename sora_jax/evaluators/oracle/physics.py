@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from sora_jax.data.world import camera
 from sora_jax.evaluators import metrics
@@ -164,7 +164,7 @@ def collision_time_error(found: np.ndarray, truth: np.ndarray) -> float:
     truth: [b] seconds.
   """
   cost = np.abs(np.subtract.outer(found, truth))
-  rows, columns = optimize.linear_sum_assignment(cost)
+  rows, columns = scipy.optimize.linear_sum_assignment(cost)
   return mean(cost[rows, columns])
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from sora_jax.data.world import captions, nouns
 from sora_jax.evaluators.oracle import motion, physics
@@ -129,7 +129,9 @@ def _bodies(scene, shot, told, unsaid) -> dict[str, float]:
   for i, wanted in enumerate(truth):
     for j, one in enumerate(seen):
       right[i, j] = np.mean([one[k] == v for k, v in wanted.items()])
-  partner = dict(zip(*linear_sum_assignment(-right), strict=True))
+  partner = dict(
+    zip(*scipy.optimize.linear_sum_assignment(-right), strict=True)
+  )
   found: dict[str, list[float]] = {}
   for i, wanted in enumerate(truth):
     one = seen[partner[i]] if i in partner else {}

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 
 import numpy as np
-from scipy import ndimage
+import scipy
 from skimage import measure, segmentation
 
 from sora_jax.data.world.vocabulary import COLOURS
@@ -77,7 +77,7 @@ def blobs(cover: np.ndarray) -> list[Blob]:
 
 def blob(hue: int, cover: np.ndarray, corner, size) -> Blob:
   """The blob of a crop [h, w] of coverage at `corner` of a frame of `size`."""
-  centre = np.array(ndimage.center_of_mass(cover)) + corner + 0.5
+  centre = np.array(scipy.ndimage.center_of_mass(cover)) + corner + 0.5
   low, high = np.array(corner), np.array(corner) + cover.shape
   # Only what covers the outermost pixels themselves may go on beyond them.
   edges = [
@@ -167,7 +167,7 @@ def _close(one: np.ndarray, other: np.ndarray) -> np.ndarray:
   if not (one.any() and other.any()):
     return np.zeros(one.shape, bool)
   near = (
-    ndimage.distance_transform_edt(~mask) <= SEAM for mask in (one, other)
+    scipy.ndimage.distance_transform_edt(~mask) <= SEAM for mask in (one, other)
   )
   return np.logical_and(*near)
 
@@ -175,9 +175,9 @@ def _close(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def _own(nearest: np.ndarray, hue: int) -> bool:
   """Whether a hue has a region that is solid, or by itself."""
   mask = nearest == hue
-  if ndimage.binary_erosion(mask, AROUND).any():
+  if scipy.ndimage.binary_erosion(mask, AROUND).any():
     return True
-  foreign = ndimage.binary_dilation((nearest >= 0) & ~mask, AROUND)
+  foreign = scipy.ndimage.binary_dilation((nearest >= 0) & ~mask, AROUND)
   labels = measure.label(mask, connectivity=2)
   touched = np.unique(labels[foreign & mask])
   return len(np.setdiff1d(np.arange(1, labels.max() + 1), touched)) > 0

@@ -14,7 +14,7 @@ import dataclasses
 import itertools
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from sora_jax.data.world import nouns
 from sora_jax.data.world.vocabulary import COLOURS
@@ -139,7 +139,9 @@ def _link(found: list[list[Blob]], unit: float, size) -> list[_Open]:
     taken = set()
     if cost.size:
       # What is too far is dearer than everything, and dropped below.
-      rows, columns = linear_sum_assignment(np.minimum(cost, 1e3))
+      rows, columns = scipy.optimize.linear_sum_assignment(
+        np.minimum(cost, 1e3)
+      )
       for i, j in zip(rows, columns):
         if np.isfinite(cost[i, j]):
           tracks[i].frames.append(frame)

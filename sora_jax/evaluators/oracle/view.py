@@ -21,7 +21,7 @@ bodies that move alike, and there the world's stands still: so it is read.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from sora_jax.data.world import background, vocabulary
 from sora_jax.data.world.nouns import UNITS
@@ -64,7 +64,7 @@ def read(video: np.ndarray, behind: nouns.Ground) -> nouns.View:
 def _path(video, behind, unit) -> tuple[np.ndarray, np.ndarray]:
   """Centre [T, 2] and zoom [T] of the view."""
   seen = ground.clean(video)
-  soft = ndimage.gaussian_filter(
+  soft = scipy.ndimage.gaussian_filter(
     behind.grey.astype(np.float64), (0, BLUR, BLUR)
   )
   centre, zoom = np.zeros((len(video), 2)), np.ones(len(video))
@@ -132,12 +132,12 @@ def _follows(video, centre, unit) -> bool:
 
 def _things(mask: np.ndarray, unit: float) -> list[np.ndarray]:
   """Centres [T, 2] in the view, units, of what is marked in every frame."""
-  labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
+  labels, count = scipy.ndimage.label(mask, np.ones((3, 3, 3)))
   paths = []
   for thing in range(1, count + 1):
     own = labels == thing
     if own.sum((1, 2)).min() < SMALL * unit**2:
       continue
-    places = [ndimage.center_of_mass(frame) for frame in own]
+    places = [scipy.ndimage.center_of_mass(frame) for frame in own]
     paths.append(np.array(places) / unit)
   return paths
