@@ -311,7 +311,7 @@ def headlines() -> Lines:
   ]
   teacher, student = (
     float(first("few_steps", point)["frechet/generated/distance"])
-    for point in ("teacher, 50 steps", "student, 4 steps")
+    for point in ("teacher, 50 steps", "student of 8 times, 4 steps")
   )
   best = {(row[0], row[1]): row[3] for row in _autoencoders()}
   lines += [
@@ -344,7 +344,7 @@ READ = {
   "digit": "captions/generated/digit",
   "Fréchet distance": "frechet/generated/distance",
 }
-LEARNED = {"minutes": "minutes"} | READ | {"error": "fixed_times/mean/error"}
+LEARNED = READ | {"denoising error": "fixed_times/mean/error"}
 KEPT = {"PSNR, dB": "psnr"} | {
   f"{name}, {who}": f"{who}/{name}"
   for name in ("colour", "background", "motion", "all")
