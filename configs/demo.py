@@ -99,6 +99,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
       c.data.update(set=data, length="mixed")
       if data == "shots":
         del c.dit.evaluators["laws"]  # it judges clips of one shot
+      if data in ("motion", "sound", "shots"):
+        del c.dit.evaluators["drift"]  # it judges what stays where it is
     else:
       _mixture(c)
     c.text.update(vocab_size=1024, max_tokens=80)

@@ -13,22 +13,20 @@ from __future__ import annotations
 
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from absl import app
 
 from experiments import (
   demo,
+  demo_tables,
   drift,
-  edits,
   oracle,
-  physics,
   quickstart,
   record,
-  tasks,
 )
-from sora_jax.evaluators import metrics
+from experiments.cells import Lines, Row, mean, points, table
 from sora_jax.utils import files, logs
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -37,29 +35,6 @@ PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md", CARD)
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 CODED = ("steps", "PSNR", "first frame", "SSIM")
-TRAINED = ("data", "autoencoder", *CODED)
-
-Row = Mapping[str, str]
-Lines = Iterator[str]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
-  yield "| " + " | ".join(head) + " |"
-  yield "|---" * len(head) + "|"
-  for row in rows:
-    yield "| " + " | ".join(row) + " |"
-
-
-def _mean(rows: Sequence[Row], column: str) -> float:
-  return float(np.mean([float(row[column]) for row in rows]))
-
-
-def _points(rows: Sequence[Row]) -> dict[str, list[Row]]:
-  """Rows by point; several are of several seeds."""
-  found: dict[str, list[Row]] = {}
-  for row in rows:
-    found.setdefault(row["point"], []).append(row)
-  return found
 
 
 def oracles() -> Lines:
@@ -77,7 +52,7 @@ def oracles() -> Lines:
     return f"{np.mean([oracle.accuracy(found) for found in sets.values()]):.4f}"
 
   head = ["share of attributes read right", *(f"`{s}`" for s in splits)]
-  yield from _table(
+  yield from table(
     head,
     [
       [f"{side} pixels", *(share(side, split) for split in splits)]
@@ -99,10 +74,10 @@ def eight_minutes() -> Lines:
     "chance": "chance",
   }
   names = quickstart.ATTRIBUTES
-  yield from _table(
+  yield from table(
     ["share read back by the oracle", *names],
     [
-      [label, *(f"{_mean(rows, f'captions/{who}/{n}'):.2f}" for n in names)]
+      [label, *(f"{mean(rows, f'captions/{who}/{n}'):.2f}" for n in names)]
       for who, label in labels.items()
     ],
   )
@@ -117,11 +92,11 @@ def of_sweep(name: str, columns: Mapping[str, str], digits: int = 2) -> Lines:
     digits: after the point.
   """
   about, rows = record.load(name)
-  yield from _table(
+  yield from table(
     [f"{name.replace('_', ' ')}, {about['seeds']} seed(s)", *columns],
     [
-      [point, *(f"{_mean(own, c):.{digits}f}" for c in columns.values())]
-      for point, own in _points(rows).items()
+      [point, *(f"{mean(own, c):.{digits}f}" for c in columns.values())]
+      for point, own in points(rows).items()
     ],
   )
 
@@ -129,146 +104,46 @@ def of_sweep(name: str, columns: Mapping[str, str], digits: int = 2) -> Lines:
 def _coded(own: Sequence[Row]) -> list[str]:
   """Steps, PSNR, that of first frames and SSIM of clips not seen."""
   tested = [row for row in own if row["split"] == "test"]
-  cells = [f"{_mean(tested, c):.2f}" for c in ("psnr", "psnr_first_frame")]
-  return [f"{int(own[0]['steps']):,}", *cells, f"{_mean(tested, 'ssim'):.3f}"]
+  cells = [f"{mean(tested, c):.2f}" for c in ("psnr", "psnr_first_frame")]
+  return [f"{int(own[0]['steps']):,}", *cells, f"{mean(tested, 'ssim'):.3f}"]
 
 
 def ablation() -> Lines:
-  """The same of one autoencoder's variants, in minutes of training."""
+  """PSNR and SSIM of one autoencoder's variants, in equal minutes."""
   about, rows = record.load("autoencoder_world")
-  yield from _table(
-    [f"{about['minutes']} minutes each", *CODED],
-    [[name, *_coded(own)] for name, own in _points(rows).items()],
+  yield from table(
+    [f"{float(about['minutes']):g} minutes each", *CODED],
+    [[_coded_by(name), *_coded(own)] for name, own in points(rows).items()],
   )
 
 
+def _coded_by(point: str) -> str:
+  return "matrix" if point == "linear" else f"`{point}`"
+
+
 def _autoencoders() -> list[list[str]]:
-  """The same of those that were trained longest, beside a matrix."""
+  """Rows of those that were trained longest, beside a matrix."""
   rows: list[list[str]] = []
   trained = [("clips", "parity")]
   trained += [("world", name) for name in ("large", "longer", "decoder")]
   for data, point in trained:
     _, found = record.load(f"autoencoder_{data}_{point}")
-    for name, own in _points(found).items():
+    for name, own in points(found).items():
       if name == "linear" and data in {row[0] for row in rows}:
         continue
-      label = "matrix" if name == "linear" else f"`{name}`"
-      rows.append([data, label, *_coded(own)])
+      rows.append([data, _coded_by(name), *_coded(own)])
   return rows
 
 
-def demo_read() -> Lines:
-  """What the oracle reads of the demo's videos, beside the ceiling."""
-  _, rows = record.load("demo")
-  names = demo.READ
-
-  def cell(row: Row, name: str) -> str:
-    made, most, other = (
-      float(row[f"captions/{who}/{name}"])
-      for who in ("generated", "autoencoder", "shuffled")
-    )
-    return f"{made:.2f} / {most:.2f} / {other:.2f}"
-
-  head = ["generated / ceiling / shuffled captions", *names]
-  yield from _table(
-    head,
-    [[row["point"], *(cell(row, name) for name in names)] for row in rows],
-  )
+def autoencoders() -> Lines:
+  """PSNR and SSIM of the autoencoders that were trained longest."""
+  yield from table(["data", "autoencoder", *CODED], _autoencoders())
 
 
-def demo_tasks() -> Lines:
-  """Every task's PSNR on the set `composition`."""
-  _, rows = record.load("tasks")
-  (row,) = (row for row in rows if row["point"] == "composition")
-  columns = ("other caption", "filled", "autoencoder")
-
-  def number(task: str, column: str, digits: int) -> str:
-    name = f"tasks/{task}/{column}"
-    # What no metric asks for has no cell; what one asks for must be there.
-    return f"{float(row[name]):.{digits}f}" if name in tasks.METRICS else ""
-
-  lines = []
-  for task in tasks.TASKS:
-    cells = [number(task, c, 1) for c in ("generated", *columns)]
-    if task != "loop":
-      low, high = (number(task, end, 1) for end in record.ENDS)
-      cells[0] += f" ({low}-{high})"
-    lines.append([f"`{task}`", *cells, number(task, "jump", 2)])
-  head = ["task", "generated, dB", "other caption", "dumb answer", "ceiling"]
-  yield from _table([*head, "jump"], lines)
-
-
-def _psnr(value: float, digits: int) -> str:
-  """A PSNR; of videos that are the same it says so."""
-  return "equal" if value >= metrics.BEST_PSNR else f"{value:.{digits}f}"
-
-
-def demo_edits() -> Lines:
-  """What each strength changes of what it should, and of the rest."""
-  _, rows = record.load("edits")
-
-  def cell(row: Row, edit: str, who: str) -> str:
-    obeyed, *parts = (
-      float(row[f"edits/{edit}/{who}/{what}"]) for what in edits.WHAT
-    )
-    changed, rest = (_psnr(value, 1) for value in parts)
-    return f"{obeyed:.2f}, {changed} / {rest}"
-
-  lines = [
-    [row["point"], *(cell(row, edit, "generated") for edit in edits.EDITS)]
-    for row in rows
-  ]
-  for who, name in (("source", "nothing done"), ("autoencoder", "ceiling")):
-    lines.append([name, *(cell(rows[0], edit, who) for edit in edits.EDITS)])
-  yield from _table(["obeyed, changed / rest in dB", *edits.EDITS], lines)
-
-
-def demo_physics() -> Lines:
-  """How far continued motion is from the truth's, in each split."""
-  _, rows = record.load("physics")
-  head = [f"{law}, `{row['point']}`" for row in rows for law in physics.LAWS]
-
-  def cell(row: Row, who: str, law: str) -> str:
-    said = f"{float(row[f'laws/{who}/{law}']):.2f}"
-    if who != "generated":
-      return said
-    low, high = (
-      f"{float(row[f'laws/generated {end}/{law}']):.2f}" for end in record.ENDS
-    )
-    return f"{said} ({low}-{high})"
-
-  yield from _table(
-    ["error", *head],
-    [
-      [who, *(cell(row, who, law) for row in rows for law in physics.LAWS)]
-      for who in physics.WHO
-    ],
-  )
-
-
-def _cached(row: Row, name: str) -> str:
-  value = float(row[name])
-  return f"{value:.2f}" if name == "time" else _psnr(value, 2)
-
-
-def caching() -> Lines:
-  """What reused predictions save, and how far videos move."""
-  _, rows = record.load("caching")
-  names = {
-    "time": "share of the time",
-    "psnr": "PSNR to every step's own, dB",
-    "psnr_worst": "the worst clip",
-  }
-  yield from _table(
-    ["`sample.cache`", *names.values()],
-    [[row["point"], *(_cached(row, n) for n in names)] for row in rows],
-  )
-
-
-def _beside(row: Row, table: str, name: str, digits: int = 2) -> str:
+def _beside(row: Row, judge: str, name: str, digits: int = 2) -> str:
   """A figure of what was generated, and that of the ceiling in brackets."""
   made, most = (
-    float(row[f"{table}/{who}/{name}"]) for who in ("generated", "autoencoder")
+    float(row[f"{judge}/{who}/{name}"]) for who in ("generated", "autoencoder")
   )
   return f"{name} {made:.{digits}f} ({most:.{digits}f})"
 
@@ -277,7 +152,7 @@ def headlines() -> Lines:
   """The front page's: what each experiment came to, in a line."""
 
   def first(name: str, point: str) -> Row:
-    return _points(record.load(name)[1])[point][0]
+    return points(record.load(name)[1])[point][0]
 
   def read(row: Row, names: Sequence[str]) -> str:
     return ", ".join(_beside(row, "captions", name) for name in names)
@@ -328,7 +203,7 @@ def headlines() -> Lines:
       "`autoencoder.py`",
     ],
   ]
-  yield from _table(["what", "measured", "by"], lines)
+  yield from table(["what", "measured", "by"], lines)
 
 
 LOST = {
@@ -354,18 +229,18 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "headlines": headlines,
   "oracle": oracles,
   "quickstart": eight_minutes,
-  "autoencoder": lambda: _table(TRAINED, _autoencoders()),
+  "autoencoder": autoencoders,
   "guidance": lambda: of_sweep("guidance", READ),
   "few_steps": lambda: of_sweep("few_steps", READ),
   "optimizer": lambda: of_sweep("optimizer", LEARNED),
   "ablation": ablation,
   "latents": lambda: of_sweep("latents", KEPT),
-  "demo": demo_read,
-  "tasks": demo_tasks,
-  "edits": demo_edits,
-  "caching": caching,
+  "demo": demo_tables.of_captions,
+  "tasks": demo_tables.of_tasks,
+  "edits": demo_tables.of_edits,
+  "caching": demo_tables.of_caching,
   "drift": lambda: of_sweep("drift", LOST),
-  "physics": demo_physics,
+  "physics": demo_tables.of_physics,
 }
 
 

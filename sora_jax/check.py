@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from sora_jax.data import buckets
 from sora_jax.data.world import sets
+from sora_jax.evaluators import drift
 from sora_jax.models import i3d
 from sora_jax.models.attention import EXACT
 from sora_jax.models.autoencoder import ENCODER, latent_size
@@ -194,6 +195,19 @@ def evaluators(config: ConfigDict) -> None:
         f"{where} judges clips of one shot, and those of data.set="
         f"{config.data.set!r} have more: remove the evaluator"
       )
+    if section.name == "drift":
+      _stays(config, where)
+
+
+def _stays(config: ConfigDict, where: str) -> None:
+  """Whether a set shows anything that may go on for ever."""
+  rules = sets.SETS[config.data.set]
+  still = rules.shots[0] == 1 and "still" in rules.cameras
+  if not still or not set(drift.STEADY) & set(rules.motions):
+    raise ValueError(
+      f"{where} judges what rests or spins before a still camera in one shot, "
+      f"and data.set={config.data.set!r} shows none: remove the evaluator"
+    )
 
 
 def _rolls(config: ConfigDict, section: ConfigDict, where: str) -> None:

@@ -81,7 +81,14 @@ class Datasets:
       cache.check(folder, made_of)
     else:
       clips, share = self.clips("train"), processes.share()
-      own = loader.ordered(clips, config.threads, share, config.workers)
+      area = max(h * w for h, w in build.sizes(config))
+      own = loader.ordered(
+        clips,
+        config.threads,
+        share,
+        config.workers,
+        size=3 * config.data.frames * area,
+      )
       items = self._items(frozen, own, len(clips) // share[1])
       cache.write(folder, items, made_of)
     shapes = cache.manifest(folder)["shapes"]

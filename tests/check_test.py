@@ -83,6 +83,9 @@ def test_evaluators_that_the_data_cannot_feed():
   shots = {"data.set": "shots", "data.fps": 0.5}
   with pytest.raises(ValueError, match=r"laws judges .* one shot"):
     build.everything(changed(shots, world))
+  for name in ("motion", "sound"):
+    with pytest.raises(ValueError, match=f"drift judges .*'{name}' shows none"):
+      build.everything(changed({"data.set": name}, world))
   few = changed({"dit.evaluators.frechet.clips": 5})
   with pytest.raises(ValueError, match=r"frechet.clips=5 .* has 8: lower"):
     build.everything(few)

@@ -22,7 +22,9 @@ def test_every_table_stands_on_a_page():
   stand = {
     found[2] for text in PAGES.values() for found in tables.BLOCK.finditer(text)
   }
-  assert stand >= set(tables.TABLES) - {"drift"}  # not run yet
+  for name in set(tables.TABLES) - stand:
+    with pytest.raises(FileNotFoundError):  # not run yet
+      list(tables.TABLES[name]())
 
 
 # The demo's card has those of its own evaluators, which its export wrote.

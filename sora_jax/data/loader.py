@@ -43,6 +43,7 @@ class Rows:
 
 Share = tuple[int, int]  # which part of the data, of how many
 WHOLE: Share = (0, 1)
+AHEAD = 2**26  # bytes of clips that a process may have ready
 
 
 def _part(dataset: grain.MapDataset, share: Share) -> grain.MapDataset:
@@ -168,12 +169,25 @@ class Prepared(Sequence):
 
 
 def ordered(
-  source: Prepared, threads: int, share: Share = WHOLE, workers: int = 0
+  source: Prepared,
+  threads: int,
+  share: Share = WHOLE,
+  workers: int = 0,
+  size: int = AHEAD,
 ) -> grain.IterDataset:
-  """Every clip once, in order; those that cannot be decoded are left out."""
+  """Every clip once, in order; those that cannot be decoded are left out.
+
+  Args:
+    source: clips.
+    threads: readers.
+    share: of the clips.
+    workers: processes of so many readers; 0: this one.
+    size: bytes of the largest clip, of which each worker holds AHEAD.
+  """
   dataset = _part(grain.MapDataset.source(source), share)
-  # A heap of grains takes as long to draw as fifty other clips.
-  return _apart(dataset.to_iter_dataset(_threads(threads)), workers, ahead=64)
+  # Some clips take fifty times as long to draw or decode as others.
+  ahead = min(max(2, AHEAD // size), 64)
+  return _apart(dataset.to_iter_dataset(_threads(threads)), workers, ahead)
 
 
 def tokens(

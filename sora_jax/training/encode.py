@@ -10,7 +10,7 @@ import numpy as np
 
 from sora_jax.data.latents import Item
 from sora_jax.objectives.autoencode import Autoencode
-from sora_jax.types import Clip, PyTree
+from sora_jax.types import Clip, PyTree, Text
 from sora_jax.utils import logs
 
 
@@ -68,7 +68,7 @@ def encode(
   """
   run = jax.jit(objective.encode)
   waiting: dict[tuple[int, ...], list[Clip]] = {}
-  ahead: list[tuple[list[Clip], jax.Array]] = []
+  ahead: list[tuple[list[tuple[Text, str]], jax.Array]] = []
   seen = 0
 
   def flush(group: list[Clip]) -> Iterator[Item]:
@@ -76,13 +76,13 @@ def encode(
     filled = group + [group[-1]] * (batch - len(group))
     z = run(params, stats, np.stack([c.video for c in filled]))
     # While the device is at it, the next is read, and what was before written.
-    ahead.append((list(group), z))
+    ahead.append(([(c.text, c.key) for c in group], z))
     if len(ahead) > 1:
       yield from done(*ahead.pop(0))
 
-  def done(group: list[Clip], z: jax.Array) -> Iterator[Item]:
-    for clip, latents in zip(group, np.asarray(z, np.float16)):
-      yield Item(latents, clip.text, clip.key)
+  def done(named: list[tuple[Text, str]], z: jax.Array) -> Iterator[Item]:
+    for (text, key), latents in zip(named, np.asarray(z, np.float16)):
+      yield Item(latents, text, key)
 
   with logs.Progress(total, "encode") as progress:
     for clip in clips:

@@ -53,9 +53,25 @@ def test_every_clip_comes_out_once_whatever_its_size(trained):
   ]
   stats = objective.no_stats()
   items = list(encode.encode(objective, params, stats, clips, len(clips), 2))
-  assert sorted(i.key for i in items) == [c.key for c in clips]
+  # As batches of two of a size fill up, and then what is left of each size.
+  assert [i.key for i in items] == ["0", "3", "5", "1", "2", "4"]
   for item in items:
     clip = clips[int(item.key)]
     alone = objective.encode(params, stats, clip.video[None])[0]
     assert item.text == clip.text
     np.testing.assert_allclose(item.latents, alone, atol=5e-3)
+
+
+def test_while_a_batch_is_encoded_the_next_is_read(trained):
+  objective, params, _ = trained
+  video, taken = np.zeros((5, 8, 8, 3), np.uint8), []
+
+  def clips():
+    for i in range(6):
+      taken.append(i)
+      yield Clip(video, 8.0, "caption", str(i))
+
+  stats = objective.no_stats()
+  items = encode.encode(objective, params, stats, clips(), 6, 2)
+  assert next(items).key == "0" and len(taken) == 4
+  assert [item.key for item in items] == ["1", "2", "3", "4", "5"]

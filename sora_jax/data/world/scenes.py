@@ -37,7 +37,7 @@ from sora_jax.data.world.vocabulary import (
 )
 
 TRIES = 1200  # draws after which a scene is called impossible
-LAYOUTS = 8  # of a clip's shots, after which its set is: a few heroes fit none
+LAYOUTS = 8  # tries of a clip's shots: a few heroes fit no next one
 SHORTEST = 0.6  # mean length of shots from which a clip has fewer, seconds
 UNEVEN = 0.3  # how much shots differ in length
 PATIENCE = 150  # draws for one motion and camera before others are drawn
@@ -88,6 +88,7 @@ def check(draw: Draw) -> None:
   Raises:
     Impossible: for one that cannot be shown, naming it; else a set would
       silently become another one at such a length.
+    ValueError: if so many shots do not fit.
   """
   count = _shots(draw)[1]
   seconds = draw.seconds / count * (1 if count == 1 else 1 - UNEVEN)
@@ -106,9 +107,12 @@ def shots(rng: np.random.Generator, draw: Draw, length: str, sound: bool):
     sound: whether captions may name sounds.
 
   Raises:
-    ValueError: if no scene of the set can be shown, naming the set.
+    Impossible: if a scene cannot be shown, in LAYOUTS layouts of a clip of
+      several shots, naming the set.
+    ValueError: if so many shots do not fit into the clip.
   """
-  for _ in range(LAYOUTS - 1):
+  tries = LAYOUTS if draw.rules.shots[1] > 1 else 1
+  for _ in range(tries - 1):
     try:
       return _drawn(rng, draw, length, sound)
     except Impossible:
