@@ -80,10 +80,12 @@ def test_evaluators_that_the_data_cannot_feed():
   for size in ({"data.frames": 6}, {"data.height": 48}):
     with pytest.raises(ValueError, match=r"nothing has cut .* frames"):
       build.everything(changed(size, world))
-  shots = {"data.set": "shots", "data.fps": 0.5}
+  shots = changed({"data.set": "shots", "data.fps": 0.5}, world)
+  with shots.unlocked():
+    del shots.dit.evaluators.drift  # which is refused before
   with pytest.raises(ValueError, match=r"laws judges .* one shot"):
-    build.everything(changed(shots, world))
-  for name in ("motion", "sound"):
+    build.everything(shots)
+  for name in ("motion", "sound", "shots"):
     with pytest.raises(ValueError, match=f"drift judges .*'{name}' shows none"):
       build.everything(changed({"data.set": name}, world))
   few = changed({"dit.evaluators.frechet.clips": 5})
