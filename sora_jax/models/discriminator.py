@@ -7,10 +7,15 @@ judged too. Each number of the result judges what its cell has seen.
 
 It has no norm: on flat areas a norm divides by almost nothing, and the penalty
 on its gradient would see nothing else.
+
+That penalty takes gradients of gradients, and those of a strided convolution
+are dilated ones, for which XLA has nothing but loops on CPUs: there it is a
+matmul.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import flax.linen as nn
@@ -38,19 +43,11 @@ class Discriminator(nn.Module):
   def __call__(self, video: Array) -> Array:
     """Judges float video [B, T, H, W, 3] in -1..1: float32 [B, t, h, w]."""
     x = video.astype(self.dtype)
-    axes = (None, None, None, "embed", "mlp")
     for level, strides in enumerate(self._strides()):
-      x = _conv(
-        self.width * 2**level,
-        (3, 4, 4),
-        axes,
-        strides=strides,
-        dtype=self.dtype,
-        name=f"down_{level}",
-      )(x)
+      size = (3, 4, 4, self.width * 2**level)
+      x = Conv(size, strides, "mlp", self.dtype, name=f"down_{level}")(x)
       x = jax.nn.leaky_relu(x, 0.2)
-    axes = (None, None, None, "embed", None)
-    x = _conv(1, (3, 3, 3), axes, dtype=self.dtype, name="out")(x)
+    x = Conv((3, 3, 3, 1), (1, 1, 1), None, self.dtype, name="out")(x)
     return x[..., 0].astype(jnp.float32)
 
   def seen(self, mask: Array) -> Array:
@@ -69,14 +66,86 @@ class Discriminator(nn.Module):
     return [(1 if level == 0 else 2, 2, 2) for level in range(self.depth)]
 
 
-def _conv(features: int, kernel: tuple[int, ...], axes, **options) -> nn.Conv:
-  return nn.Conv(
-    features,
-    kernel_size=kernel,
+class Conv(nn.Module):
+  """Strided convolution over [B, T, H, W, C], padded to "SAME".
+
+  Attributes:
+    size: of the kernel in (t, h, w), and channels of the result.
+    strides: in (t, h, w), at most the kernel's sizes.
+    axis: logical name of the result's channels.
+    dtype: of the computation.
+  """
+
+  size: tuple[int, int, int, int]
+  strides: tuple[int, int, int]
+  axis: str | None
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    *window, features = self.size
+    axes = (None, None, None, "embed", self.axis)
+    kernel = self.param(
+      "kernel",
+      nn.with_logical_partitioning(nn.initializers.lecun_normal(), axes),
+      (*window, x.shape[-1], features),
+    )
+    bias = self.param(
+      "bias",
+      nn.with_logical_partitioning(layers.zeros, (self.axis,)),
+      (features,),
+    )
+    convolved = matmul if jax.default_backend() == "cpu" else volume
+    x = convolved(x, kernel.astype(self.dtype), self.strides)
+    return x + bias.astype(self.dtype)
+
+
+def volume(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
+  """One 3-D convolution: what accelerators are built for."""
+  return jax.lax.conv_general_dilated(
+    x,
+    kernel,
+    window_strides=strides,
     padding="SAME",
-    kernel_init=nn.with_logical_partitioning(
-      nn.initializers.lecun_normal(), axes
-    ),
-    bias_init=nn.with_logical_partitioning(layers.zeros, axes[-1:]),
-    **options,
+    dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
   )
+
+
+def matmul(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
+  """The same: what a stride skips becomes channels, windows lie side by side.
+
+  Args:
+    x: [B, T, H, W, C].
+    kernel: [kt, kh, kw, C, F].
+    strides: at most the kernel's sizes.
+  """
+  sizes, window = x.shape[1:4], kernel.shape[:3]
+  pads = jax.lax.padtype_to_pads(sizes, window, strides, "SAME")
+  counts = [-(-n // s) for n, s in zip(sizes, strides)]  # of the result
+  steps = [-(-k // s) for k, s in zip(window, strides)]  # strides in a window
+  # Both up to whole strides; what the kernel gets is zero.
+  high = [
+    s * (n + g - 1) - size - low
+    for s, n, g, size, (low, _) in zip(strides, counts, steps, sizes, pads)
+  ]
+  x = jnp.pad(x, [(0, 0), *((p[0], h) for p, h in zip(pads, high)), (0, 0)])
+  more = [(0, s * g - k) for s, g, k in zip(strides, steps, window)]
+  kernel = jnp.pad(kernel, [*more, (0, 0), (0, 0)])
+  x = _to_channels(x, strides)
+  kernel = jnp.moveaxis(kernel, -1, 0)  # the result's channels, as a batch
+  kernel = _to_channels(kernel, strides).reshape(len(kernel), -1)
+  parts = [
+    x[:, i : i + counts[0], j : j + counts[1], k : k + counts[2]]
+    for i, j, k in itertools.product(*map(range, steps))
+  ]
+  return jnp.concatenate(parts, axis=-1) @ kernel.T
+
+
+def _to_channels(x: Array, strides: tuple[int, ...]) -> Array:
+  """[B, T, H, W, C] -> [B, T / st, H / sh, W / sw, st * sh * sw * C]."""
+  batch, *sizes, channels = x.shape
+  t, h, w = (n // s for n, s in zip(sizes, strides))
+  st, sh, sw = strides
+  x = x.reshape(batch, t, st, h, sh, w, sw, channels)
+  x = x.transpose(0, 1, 3, 5, 2, 4, 6, 7)
+  return x.reshape(batch, t, h, w, -1)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sora_jax.models import discriminator
 from sora_jax.models.discriminator import Discriminator
 
 
@@ -52,3 +53,29 @@ def test_the_slope_on_flat_grey_is_that_on_flat_black():
     return float(jnp.square(grad).mean())
 
   assert 0.1 < slope(127) / slope(0) < 10
+
+
+@pytest.mark.parametrize("strides", [(1, 2, 2), (2, 2, 2), (1, 1, 1)], ids=str)
+@pytest.mark.parametrize("size", [(5, 9, 8), (1, 6, 5), (4, 3, 7)], ids=str)
+def test_both_ways_to_convolve_are_one_function(size, strides):
+  window = (3, 3, 3) if strides == (1, 1, 1) else (3, 4, 4)
+  x, kernel = (
+    jax.random.normal(jax.random.key(i), shape)
+    for i, shape in enumerate(((2, *size, 3), (*window, 3, 5)))
+  )
+
+  def found(convolved):
+    """The result, and gradients of a penalty on its gradient."""
+
+    def penalty(x, kernel):
+      def total(x):
+        return jnp.tanh(convolved(x, kernel, strides)).sum()
+
+      return jnp.square(jax.grad(total)(x)).sum()
+
+    grads = jax.grad(penalty, argnums=(0, 1))(x, kernel)
+    return convolved(x, kernel, strides), *grads
+
+  for a, b in zip(found(discriminator.volume), found(discriminator.matmul)):
+    assert a.shape == b.shape
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * abs(a).max())
