@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from configs import autoencoder
 from experiments import tables
 
 PAGES = {
@@ -36,6 +37,26 @@ def test_no_table_has_figures_from_elsewhere(page):
   rest = tables.BLOCK.sub("", PAGES[page])
   rows = [line for line in rest.splitlines() if line.startswith("|")]
   assert rows and not [row for row in rows if re.search(r"\d\.\d", row)]
+
+
+def test_the_autoencoder_says_what_its_parts_were_worth():
+  lines = list(tables.ablation())[2:]
+  said = autoencoder.__doc__.splitlines()
+  for point, label in {
+    "base": "the default",
+    "attention": "with attention",
+    "transformer": "transformer",
+    "l1": "L1",
+    "gradient": "gradients",
+    "wavelet": "wavelets",
+    "temporal": "changes in time",
+    "matrix": "a matrix",
+  }.items():
+    own = "matrix" if point == "matrix" else f"`{point}`"
+    (row,) = (line for line in lines if line.startswith(f"| {own} |"))
+    _, psnr, _, ssim = (cell.strip() for cell in row.split("|")[2:6])
+    (line,) = (line for line in said if label in line and psnr in line)
+    assert line.split()[-2:] == [psnr, ssim]
 
 
 def test_a_table_that_nothing_makes_is_an_error():
