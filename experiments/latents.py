@@ -84,6 +84,7 @@ def main(argv: list[str]) -> None:
     )
     logs.say(str(rows[-1]))
     logs.say(f"{record.save('latents' + suffix, rows, **about)}")
+    logs.say(f"{record.plot('latents' + suffix, rows, 'generated/motion')}")
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ READ = {
 LEARNED = READ | {"denoising error": "fixed_times/mean/error"}
 KEPT = {"PSNR, dB": "psnr"} | {
   f"{name}, {who}": f"{who}/{name}"
-  for name in ("colour", "background", "motion", "all")
+  for name in ("motion", "digit", "all")
   for who in ("generated", "autoencoder")
 }
 TABLES: dict[str, Callable[[], Lines]] = {
