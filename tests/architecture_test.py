@@ -173,8 +173,8 @@ def test_nothing_is_left_to_do(path):
 
 
 def test_a_command_starts_without_what_it_may_never_use():
-  # A second and a half of every command's start. `import scipy` alone loads
-  # its parts when they are first used.
+  # More than a second of every command's start. `import scipy` alone loads its
+  # parts when they are first used.
   late = {"matplotlib", "sklearn", "scipy.signal", "scipy.stats"}
   code = f"import sys, sora_jax.main; print({late} & set(sys.modules))"
   done = subprocess.run(
