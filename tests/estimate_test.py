@@ -116,6 +116,7 @@ def dit(**changes):
     heads=HEADS,
     mlp=MLP,
     attention="full",
+    clips=2,
     modulation="block",
     rope_base=100.0,
     remat="none",

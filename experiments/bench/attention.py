@@ -9,7 +9,7 @@ what it forbids, so eight clips a row cost what one long clip costs; the figure
 kernel of cuDNN's for bfloat16, and a few rows keep none of them busy:
 
   python -m experiments.bench.attention --dtype=bfloat16 --rows=256 \
-    --attention=full,library,flash
+    --attention=full,library,packed,flash
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _sides():
       segments = _segments(clips)
 
       def loss(q, k, v, attend=attend, segments=segments):
-        out = attend(q, k, v, segments, positions)
+        out = attend(q, k, v, segments, positions, 8)
         return jnp.square(out.astype(jnp.float32)).sum()
 
       run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))

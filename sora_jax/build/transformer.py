@@ -50,7 +50,8 @@ def diffusion(
     )
   names = ("attention", "rope_base", "dtype", "matmul")
   shared = {k: section[k] for k in names}
-  partial(TextEncoder, text, "dit.model.text", **shared)
+  clips = dit.rows.clips
+  partial(TextEncoder, text, "dit.model.text", clips=clips, **shared)
   dtype = key(DTYPES, section.pop("dtype"), "dit.model.dtype")
   matmul = key(OPERANDS, section.pop("matmul"), "dit.model.matmul")
   key(ATTENTION, section["attention"], "dit.model.attention")
@@ -65,6 +66,7 @@ def diffusion(
     section,
     "dit.model",
     patch_size=int(np.prod(dit.patch)) * channels,
+    clips=clips,
     text=text,
     dtype=dtype,
     matmul=matmul,
@@ -82,7 +84,7 @@ def diffusion(
     shift=partial(shift, dit.shift, "dit.shift", late=2),
     mixture=plain(dit.mixture),
     text_dropout=dit.text_dropout,
-    clips=dit.rows.clips,
+    clips=clips,
     frames=dit.frames,
     placement=placement,
   )()

@@ -1,11 +1,12 @@
 """Attention over packed rows: the table ATTENTION.
 
-Every entry maps (q, k, v) [R, L, N, K], segments [R, L] and positions
-[R, L, 3] to [R, L, N, K]. A token attends to the tokens of its own segment.
-Padding (segment 0) is finite and reaches nobody. Softmax is in float32.
+Every entry maps (q, k, v) [R, L, N, K], segments [R, L], positions [R, L, 3]
+and `clips`, the most clips of a row, to [R, L, N, K]. A token attends to the
+tokens of its own segment, one of 1 to `clips`. Padding (segment 0) is finite
+and reaches nobody. Softmax is in float32.
 
 A dense mask computes what it forbids, so "full" and "library" are for rows of
-one clip or few; "blocks" is for rows of many.
+one clip or few; of many, "blocks" is for CPUs and "packed" for GPUs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax._src.cudnn import fused_attention_stablehlo as cudnn
 from jax.experimental.pallas.ops.gpu import attention as gpu
 from jax.experimental.pallas.ops.tpu import splash_attention as tpu
 
@@ -25,6 +27,7 @@ from sora_jax.types import Array
 BLOCK = 48  # tokens; on two cores faster than 32, 64, 96 and 128
 WINDOW = (2, 4, 4)  # patches that "window" looks away in (t, h, w)
 TILE = 128  # tokens of the kernels' blocks
+HALF = (jnp.bfloat16, jnp.float16)  # what cuDNN's kernels take
 
 
 def _allowed(segments: Array, positions: Array) -> Array:
@@ -55,12 +58,13 @@ def _dot_gradients(spec, saved, d):
 _dot.defvjp(lambda spec, a, b: (_dot(spec, a, b), (a, b)), _dot_gradients)
 
 
-def full(q, k, v, segments, positions):
+def full(q, k, v, segments, positions, clips):
   """All heads and all pairs at once: the plain definition.
 
   Heads come first and the sum of the weights divides last: on two cores 1.5
   times as fast, forwards, as the softmax of einsums over [R, L, N, K].
   """
+  del clips
   q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
   score = _dot("rnik,rnjk->rnij", q, k)
   score = jnp.where(_allowed(segments, positions), score, NEGATIVE)
@@ -71,19 +75,76 @@ def full(q, k, v, segments, positions):
   return out.astype(v.dtype).swapaxes(1, 2)
 
 
-def library(q, k, v, segments, positions):
+def library(q, k, v, segments, positions, clips):
   """`jax.nn.dot_product_attention`: cuDNN's kernel where that has one."""
+  del clips
   mask = _allowed(segments, positions)
-  half = q.dtype in (jnp.bfloat16, jnp.float16)
   even = q.shape[1] % 2 == 0  # or its gradient takes no mask
-  fused = half and even and jax.default_backend() == "gpu"
+  fused = even and q.dtype in HALF and jax.default_backend() == "gpu"
   return jax.nn.dot_product_attention(
     q, k, v, mask=mask, implementation="cudnn" if fused else "xla"
   )
 
 
-def blocks(q, k, v, segments, positions):
+def packed(q, k, v, segments, positions, clips):
+  """cuDNN's kernel for packed sequences: each clip for itself, and no mask.
+
+  Where there is none (not on a GPU since Hopper, not in half precision, one
+  clip a row) it is "library". The tokens of a clip have to lie together, as
+  those of the transformer do; rows where they do not come out as NaN.
+  """
+  if clips == 1 or not _packs(q):
+    return library(q, k, v, segments, positions, clips)
+  start, size, together = spans(segments, clips)
+  there = size > 0
+  # Both end in -1 where a row has fewer clips, and the last offset is unused.
+  size = jnp.where(there, size, -1)
+  offsets = jnp.where(there, start, -1)
+  offsets = jnp.pad(offsets, ((0, 0), (0, 1)), constant_values=-1)
+  real = segments[..., None, None] > 0
+  # The kernel writes nothing for padding, and so no gradient either.
+  q, k, v = (jnp.where(real, x, 0) for x in (q, k, v))
+  out = cudnn.dot_product_attention(
+    q,
+    k,
+    v,
+    q_seqlen=size,
+    kv_seqlen=size,
+    q_offsets=offsets,
+    kv_offsets=offsets,
+    scale=q.shape[-1] ** -0.5,
+  )
+  out = jnp.where(real, out, 0)
+  return jnp.where(together[:, None, None, None], out, jnp.nan)
+
+
+def _packs(q: Array) -> bool:
+  """Does cuDNN have a kernel for packed sequences of these?"""
+  if jax.default_backend() != "gpu" or q.dtype not in HALF:
+    return False
+  hopper = float(jax.devices()[0].compute_capability) >= 9
+  return hopper and q.shape[-1] % 8 == 0 and q.shape[-1] <= 256
+
+
+def spans(segments: Array, clips: int) -> tuple[Array, Array, Array]:
+  """Where the clips 1 to M of rows [R, L] lie.
+
+  Returns:
+    first token and number of tokens, int32 [R, M], 0 of clips that are not
+    there; and bool [R]: are they in order, and each in one piece?
+  """
+  member = segments[..., None] == jnp.arange(1, clips + 1)  # [R, L, M]
+  size = member.sum(axis=1, dtype=jnp.int32)
+  start = member.argmax(axis=1).astype(jnp.int32)
+  last = (member * jnp.arange(segments.shape[1])[:, None]).max(axis=1)
+  whole = (size == 0) | (last - start + 1 == size)
+  ordered = (size == 0) | (start == jax.lax.cummax(start, axis=1))
+  return start, size, (whole & ordered).all(axis=1)
+
+
+def blocks(q, k, v, segments, positions, clips):
   """Only blocks of tokens that share a clip: for rows of many clips."""
+  del clips
   where = Where(segments, positions)
   return block_attention.attend(q, k, v, where, block_attention.same, BLOCK)
 
@@ -99,9 +160,9 @@ def _interpreted(platform: str) -> bool:
   return jax.default_backend() != platform
 
 
-def flash(q, k, v, segments, positions):
+def flash(q, k, v, segments, positions, clips):
   """Pallas's kernel for GPUs: memory does not grow with L squared."""
-  del positions
+  del positions, clips
   out = gpu.mha(
     *(_tiles(x) for x in (q, k, v, segments)),
     sm_scale=q.shape[-1] ** -0.5,
@@ -110,9 +171,9 @@ def flash(q, k, v, segments, positions):
   return out[:, : q.shape[1]]
 
 
-def splash(q, k, v, segments, positions):
+def splash(q, k, v, segments, positions, clips):
   """Pallas's splash attention for TPUs."""
-  del positions
+  del positions, clips
   length, heads = q.shape[1:3]
   q, k, v = (_tiles(x).swapaxes(1, 2) for x in (q, k, v))  # [R, N, L, K]
   segments = _tiles(segments)
@@ -149,18 +210,20 @@ def _near(reach: tuple[int | None, ...]) -> Mask:
   return mask
 
 
-def window(q, k, v, segments, positions):
+def window(q, k, v, segments, positions, clips):
   """Local: tokens at most WINDOW patches away, and the text."""
+  del clips
   where = Where(segments, positions)
   return block_attention.attend(q, k, v, where, _near(WINDOW), BLOCK)
 
 
-def factorised(q, k, v, segments, positions):
+def factorised(q, k, v, segments, positions, clips):
   """Half of the heads look within a frame, half along time.
 
   Factorised dot-product attention (Arnab et al. 2021, "ViViT", model 4); all
   see the text.
   """
+  del clips
   where, half = Where(segments, positions), q.shape[2] // 2
   parts = []
   for reach, heads in (
@@ -176,6 +239,7 @@ def factorised(q, k, v, segments, positions):
 EXACT: dict[str, Callable[..., Array]] = {
   "full": full,
   "library": library,
+  "packed": packed,
   "blocks": blocks,
   "flash": flash,
   "splash": splash,

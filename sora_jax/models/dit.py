@@ -43,6 +43,7 @@ class Block(nn.Module):
   heads: int
   mlp: int
   attention: str
+  clips: int
   modulation: str
   dtype: Any
   matmul: Any
@@ -64,6 +65,7 @@ class Block(nn.Module):
     attend = layers.Attention(
       self.heads,
       self.attention,
+      self.clips,
       self.dtype,
       self.matmul,
       self.tubes,
@@ -108,6 +110,7 @@ class DiT(nn.Module):
     heads: attention heads; width must be a multiple.
     mlp: hidden width of the blocks' perceptrons.
     attention: key of ATTENTION.
+    clips: the most clips of a row.
     modulation: one of MODULATION.
     rope_base: base of the rotary frequencies.
     remat: key of REMAT.
@@ -126,6 +129,7 @@ class DiT(nn.Module):
   heads: int
   mlp: int
   attention: str
+  clips: int
   modulation: str
   rope_base: float
   remat: str
@@ -152,6 +156,7 @@ class DiT(nn.Module):
     )(video.tokens)  # [R, L, D]
     words = TextEncoder(
       attention=self.attention,
+      clips=self.clips,
       rope_base=self.rope_base,
       dtype=self.dtype,
       matmul=self.matmul,
@@ -202,6 +207,7 @@ class DiT(nn.Module):
       heads=self.heads,
       mlp=self.mlp,
       attention=self.attention,
+      clips=self.clips,
       modulation=self.modulation,
       dtype=self.dtype,
       matmul=self.matmul,

@@ -207,6 +207,7 @@ class Attention(nn.Module):
   Attributes:
     heads: that the width is cut into.
     kind: key of ATTENTION.
+    clips: the most clips of a row.
     dtype: of the activations.
     matmul: that operands are rounded to; None for `dtype`.
     tubes: how many heads at first look along time, at their own place.
@@ -214,6 +215,7 @@ class Attention(nn.Module):
 
   heads: int
   kind: str
+  clips: int
   dtype: Any
   matmul: Any = None
   tubes: int = 0
@@ -236,7 +238,9 @@ class Attention(nn.Module):
       q, k, v = (x.astype(self.matmul) for x in (q, k, v))
     whole, row = ("rows", None, "attend", None), ("rows", None)
     attend = axes.locally(
-      ATTENTION[self.kind], (whole, whole, whole, row, (*row, None)), whole
+      functools.partial(ATTENTION[self.kind], clips=self.clips),
+      (whole, whole, whole, row, (*row, None)),
+      whole,
     )
     out = attend(q, k, v, place.segments, place.positions)
     out = axes.constrain(out, "rows", "length", "heads", None)

@@ -18,6 +18,7 @@ class TextBlock(nn.Module):
   heads: int
   mlp: int
   attention: str
+  clips: int
   dtype: Any
   matmul: Any = None
 
@@ -25,7 +26,12 @@ class TextBlock(nn.Module):
   def __call__(self, x: Array, place: layers.Place) -> Array:
     x = axes.constrain(x, "rows", "length", None)
     attend = layers.Attention(
-      self.heads, self.attention, self.dtype, self.matmul, name="attention"
+      self.heads,
+      self.attention,
+      self.clips,
+      self.dtype,
+      self.matmul,
+      name="attention",
     )
     x = x + attend(layers.RMSNorm("embed")(x), place)
     perceptron = layers.Mlp(self.mlp, self.dtype, self.matmul, name="mlp")
@@ -41,6 +47,7 @@ class TextEncoder(nn.Module):
     depth: number of blocks; 0 gives a bag of embedded tokens.
     heads: attention heads.
     attention: key of ATTENTION.
+    clips: the most captions of a row.
     rope_base: base of the rotary frequencies.
     dtype: of the activations.
     matmul: that the operands of matmuls are rounded to; None for `dtype`.
@@ -51,6 +58,7 @@ class TextEncoder(nn.Module):
   depth: int
   heads: int
   attention: str
+  clips: int
   rope_base: float
   dtype: Any
   matmul: Any = None
@@ -76,6 +84,7 @@ class TextEncoder(nn.Module):
         self.heads,
         4 * self.width,
         self.attention,
+        self.clips,
         self.dtype,
         self.matmul,
         name=f"block_{i}",

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sora_jax.models import attention
 from sora_jax.models.attention import ATTENTION, WINDOW
 
 # Rows: two clips and padding; three clips that fill it; nothing at all.
@@ -18,7 +19,7 @@ SEGMENTS = np.array(
   ],
   np.int32,
 )
-HEADS, SIZE = 2, 8
+CLIPS, HEADS, SIZE = 3, 2, 8
 
 
 def inputs(seed=0, scale=1.5):
@@ -33,9 +34,13 @@ def inputs(seed=0, scale=1.5):
   return q, k, v, SEGMENTS, positions
 
 
+def attend(name):
+  return functools.partial(ATTENTION[name], clips=CLIPS)
+
+
 @functools.cache
 def compiled(name):
-  return jax.jit(ATTENTION[name])
+  return jax.jit(attend(name))
 
 
 def allowed(name, head, a, b):
@@ -98,7 +103,7 @@ def test_gradients_are_finite_and_do_not_leak(name):
   q, k, v, segments, positions = inputs(scale=20.0)
 
   def total(qkv, kept):
-    out = ATTENTION[name](*qkv, segments, positions)
+    out = attend(name)(*qkv, segments, positions)
     return (jnp.square(out) * kept[..., None, None]).sum()
 
   grad = jax.jit(jax.grad(total))
@@ -140,3 +145,56 @@ def test_fewer_pairs_are_other_functions():
   for name in ("window", "factorised"):
     part = np.asarray(compiled(name)(*args))[SEGMENTS > 0]
     assert np.abs(part - whole).max() > 0.1
+
+
+def test_spans():
+  start, size, together = attention.spans(jnp.asarray(SEGMENTS), CLIPS)
+  np.testing.assert_array_equal(start, [[0, 5, 0], [0, 1, 5], [0, 0, 0]])
+  np.testing.assert_array_equal(size, [[5, 3, 0], [1, 4, 7], [0, 0, 0]])
+  assert together.all()
+
+
+@pytest.mark.parametrize(
+  ("row", "together"),
+  [
+    ([1, 1, 0, 2, 0, 3], True),  # clips whose captions were dropped
+    ([0, 2, 2, 0, 3, 3], True),
+    ([1, 1, 2, 1, 3, 3], False),
+    ([1, 1, 0, 1, 2, 3], False),
+    ([2, 2, 1, 1, 3, 3], False),
+    ([3, 3, 0, 0, 1, 1], False),
+  ],
+)
+def test_spans_of_clips_in_pieces_or_out_of_order(row, together):
+  *_, found = attention.spans(jnp.asarray([row]), CLIPS)
+  assert bool(found[0]) == together
+
+
+def by_span(q, k, v, q_seqlen, kv_seqlen, q_offsets, kv_offsets, scale):
+  """What cuDNN's kernel says that it does, span by span; the rest is NaN."""
+  assert (kv_seqlen == q_seqlen).all() and (kv_offsets == q_offsets).all()
+  out = np.full(v.shape, np.nan, np.float32)
+  for r in range(len(q)):
+    for start, size in zip(np.array(q_offsets[r]), np.array(q_seqlen[r])):
+      if size < 0:
+        continue
+      at = slice(start, start + size)
+      score = scale * np.einsum("ink,jnk->nij", q[r, at], k[r, at])
+      weight = np.exp(score - score.max(axis=-1, keepdims=True))
+      weight /= weight.sum(axis=-1, keepdims=True)
+      out[r, at] = np.einsum("nij,jnk->ink", weight, v[r, at])
+  return jnp.asarray(out)
+
+
+def test_packed_asks_the_kernel_for_each_clip(monkeypatch):
+  """The kernel itself needs a GPU: here is one that does what it says."""
+  monkeypatch.setattr(attention, "_packs", lambda q: True)
+  monkeypatch.setattr(attention.cudnn, "dot_product_attention", by_span)
+  q, k, v, segments, positions = inputs()
+  out = attend("packed")(q, k, v, jnp.asarray(segments), positions)
+  expected = exact("packed", q, k, v, segments, positions)
+  expected *= (segments > 0)[..., None, None]
+  np.testing.assert_allclose(out, expected, atol=2e-6)
+  apart = jnp.asarray(segments).at[0, 0].set(2)
+  wrong = np.asarray(attend("packed")(q, k, v, apart, positions))
+  assert np.isnan(wrong[0]).all() and np.isfinite(wrong[1:]).all()

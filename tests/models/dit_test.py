@@ -109,6 +109,7 @@ def model(**changes):
       "heads": 2,
       "mlp": 48,
       "attention": "full",
+      "clips": CLIPS,
       "modulation": "block",
       "rope_base": 100.0,
       "remat": "none",

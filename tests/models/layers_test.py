@@ -78,8 +78,8 @@ def test_tubes_look_along_time_at_their_own_place_first():
   positions = np.concatenate([place.reshape(-1, 3) * (1, 2, 2), words])
   found = []
 
-  def weights(q, k, v, segments, positions):
-    del segments, positions
+  def weights(q, k, v, segments, positions, clips):
+    del segments, positions, clips
     score = jnp.einsum("rink,rjnk->rnij", q, k) * q.shape[-1] ** -0.5
     found.append(jax.nn.softmax(score)[0, :, :80])  # [N, patches, L]
     return v
@@ -87,7 +87,7 @@ def test_tubes_look_along_time_at_their_own_place_first():
   segments = jnp.ones((1, 100), jnp.int32)
   where = layers.place(jnp.asarray(positions[None]), segments, 192, 3, 100.0)
   x = jax.random.normal(jax.random.key(0), (1, 100, 192))
-  attend = layers.Attention(3, "weights", jnp.float32, tubes=1)
+  attend = layers.Attention(3, "weights", 1, jnp.float32, tubes=1)
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(layers.ATTENTION, "weights", weights)
     attend.init_with_output(jax.random.key(1), x, where)

@@ -64,6 +64,7 @@ def model():
     heads=2,
     mlp=24,
     attention="full",
+    clips=2,
     modulation="block",
     rope_base=100.0,
     remat="none",
