@@ -1,5 +1,6 @@
 """What all tests share: a JAX that compiles fast, and one tiny model."""
 
+import gc
 import os
 import pathlib
 import types
@@ -11,6 +12,8 @@ import pytest
 XLA_FLAGS = (
   "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen=false"
 )
+# Of a process; Linux allows 65,530, and a compiled function takes several.
+MAPS = 20_000
 CAPTIONS = (
   "a red three moves left on a black background",
   "a green eight stays still on a white background",
@@ -29,6 +32,21 @@ def pytest_configure(config):
   root = str(config.rootpath)
   paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
   os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_maps():
+  """Lets compiled functions go before Linux has no memory maps for more.
+
+  LLVM, which compiles for CPUs, does not say so: it ends the process.
+  """
+  yield
+  maps = pathlib.Path("/proc/self/maps")
+  if maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
 
 
 def tiny(changes=None):
