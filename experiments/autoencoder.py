@@ -27,8 +27,8 @@ then over files (sets).
 
 --change takes JSON of config keys for every training: on a GPU larger batches,
 and processes that draw the clips, '{"workers": 14, "autoencoder.batch": 64}'.
-What is trained in --workdir resumes there. Other work on the machine falsifies
-the comparison.
+What is trained in --workdir resumes there, and what was judged is not judged
+again. Other work on the machine falsifies the comparison.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ import itertools
 import json
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -180,6 +180,23 @@ def judged(
     yield {"clip": clip, "split": split} | scores
 
 
+def scored(name: str, run: Run, state, linear: Run) -> list[dict[str, object]]:
+  """The rows of a point, on the clips that the linear run has read."""
+  return [
+    {"point": name, "steps": int(state.step)} | row
+    for split in ("test", "train")
+    for row in judged(run, state, split, linear.data.clips(split))
+  ]
+
+
+def once(file: pathlib.Path, make: Callable[[], list]) -> list:
+  """What `make` returns, or returned before, as the file says."""
+  if not file.exists():
+    file.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(file, json.dumps(make()))
+  return json.loads(file.read_text())
+
+
 def yardstick(run: Run):
   """The state before the first step: the linear autoencoder of many crops."""
   clips, seed = run.data.clips("train"), run.config.seed
@@ -249,29 +266,28 @@ def main(argv: list[str]) -> None:
   rows: list[dict[str, object]] = []
   linear = Run(of(judged=True), root / "judge")
 
-  def judge(name: str, run: Run, state) -> None:
-    own = [
-      {"point": name, "steps": int(state.step)} | row
-      for split in ("test", "train")
-      # The linear run's: read once, for all points.
-      for row in judged(run, state, split, linear.data.clips(split))
-    ]
+  def judge(name: str, folder: pathlib.Path, make: Callable) -> None:
+    own = once(folder / "judged.json", lambda: scored(name, *make(), linear))
     rows.extend(own)
     logs.say(
       f"{name}: {mean(own, 'test'):.2f} dB on what it has not seen, "
-      f"{mean(own, 'train'):.2f} on the split train, {int(state.step)} steps"
+      f"{mean(own, 'train'):.2f} on the split train, {own[0]['steps']} steps"
     )
 
-  judge("linear", linear, yardstick(linear))
-  for name, changes in sweep(asked.data, asked.init):
-    if name not in wanted or (name in ON and not asked.points):
-      continue
+  def point(changes: dict[str, object], folder: pathlib.Path):
     config, judging = of(judged=False), of(judged=True)
     with config.unlocked():
       config.update_from_flattened_dict(changes | asked_for)
-    state = trained(config, asked.minutes, root / name.replace(" ", "-"))
+    state = trained(config, asked.minutes, folder)
     judging.autoencoder.model = config.autoencoder.model
-    judge(name, Run(judging, root / "judge"), state)
+    return Run(judging, root / "judge"), state
+
+  judge("linear", root / "judge", lambda: (linear, yardstick(linear)))
+  for name, changes in sweep(asked.data, asked.init):
+    if name not in wanted or (name in ON and not asked.points):
+      continue
+    folder = root / name.replace(" ", "-")
+    judge(name, folder, functools.partial(point, changes, folder))
     result = f"autoencoder_{asked.data}{suffix}"
     logs.say(f"{record.save(result, rows, **about)}")
     logs.say(f"{drawn(result, rows)}")
