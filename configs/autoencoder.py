@@ -44,6 +44,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   with c.unlocked():
     c.stages = ("autoencoder",)
     c.autoencoder.model.update(common.CODECS[names[0]])
+    c.autoencoder.evaluators.reconstruction.per_origin = True
     # The transformer's sizes follow, for whoever adds its stage.
     ct, ch, cw = c.autoencoder.model.compression
     c.tokens = (c.data.height // ch) * (c.data.width // cw)

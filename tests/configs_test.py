@@ -245,6 +245,18 @@ def test_two_players_train_and_resume(tmp_path, capsys):
   names = ("ae/gradient", "ae/wavelet", "ae/temporal", "disc/r1")
   assert all(n[k] > 0 for n in steps for k in names)
 
+  run = Run(config, tmp_path)
+  modes.MODES["eval"](run)
+  run.writer.close()
+  said = capsys.readouterr().out
+  for word in ("psnr_first_frame", "mean", "causality", "flicker", "channel 0"):
+    assert word in said
+  _, height, width = config.autoencoder.size
+  pairs = list((tmp_path / "reconstructions").glob("00000004-*.mp4"))
+  assert pairs
+  for pair in pairs:
+    assert media.read(pair)[0].shape[1:] == (height, 2 * width, 3)
+
 
 def check_samples(config, workdir):
   folder = workdir / "samples"

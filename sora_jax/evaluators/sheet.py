@@ -42,6 +42,7 @@ class Sheet:
     of log(1 + variance of the mean / noise) / 2; latents/used is the share of
     the channels with more than `USED`; latents/rank is exp of the entropy of
     the normalised spectrum of their covariance, as a share of the channels.
+  channel N/nats: what each channel tells.
 
   Attributes:
     context: what to judge.
@@ -220,3 +221,5 @@ def _latents(codec, frozen, clips) -> Iterator[tuple[str, float]]:
   yield "latents/used", float((nats > USED).mean())
   yield "latents/nats", float(nats.sum())
   yield "latents/rank", float(rank)
+  for channel, value in enumerate(nats):
+    yield f"channel {channel:02d}/nats", float(value)

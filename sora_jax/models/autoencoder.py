@@ -293,10 +293,23 @@ def _check_video(video: Array) -> None:
     raise ValueError(
       f"video has dtype {video.dtype}; need floats in -1..1 (see `from_uint8`)"
     )
+  if isinstance(video, jax.core.Tracer) or not video.size:
+    return  # there are no values yet
+  low, high = float(video.min()), float(video.max())
+  if not -1.001 < low <= high < 1.001:
+    raise ValueError(
+      f"video lies in {low:g}..{high:g}; need -1..1 (see `from_uint8`)"
+    )
 
 
 def from_uint8(video: Array) -> Array:
-  """uint8 0..255 -> float32 -1..1."""
+  """uint8 0..255 -> float32 -1..1.
+
+  Raises:
+    ValueError: for another dtype, whose range nobody knows.
+  """
+  if video.dtype != jnp.uint8:
+    raise ValueError(f"video has dtype {video.dtype}; need uint8 in 0..255")
   return video.astype(jnp.float32) / 127.5 - 1
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import dm_pix
 import numpy as np
 import pytest
 from scipy import linalg
@@ -21,6 +22,12 @@ def test_psnr_by_hand():
   expected = [10 * math.log10(65025 / 100), 10 * math.log10(65025 / 12)]
   np.testing.assert_allclose(metrics.frame_psnr(a, b), expected)
   assert metrics.psnr(a, b) == pytest.approx(np.mean(expected))
+
+
+def test_psnr_is_that_of_dm_pix():
+  a, b = noise(0), noise(1)
+  theirs = dm_pix.psnr(*(np.float32(x) / 255 for x in (a, b)))
+  np.testing.assert_allclose(metrics.frame_psnr(a, b), theirs, rtol=1e-5)
 
 
 def test_psnr_does_not_wrap_around_and_stays_finite():

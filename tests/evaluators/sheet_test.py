@@ -151,4 +151,7 @@ def test_channels_that_say_nothing_are_counted():
     params[layer]["kernel"] = kernel
   less = dict(sheet._latents(stream, frozen, clips))
   assert less["latents/used"] == pytest.approx(2 / 3)
+  nats = [less[f"channel {k:02d}/nats"] for k in range(3)]
+  assert nats[1] < sheet.USED < min(nats[0], nats[2])
+  assert sum(nats) == pytest.approx(less["latents/nats"])
   assert less["latents/nats"] < found["latents/nats"]

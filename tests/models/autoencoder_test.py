@@ -217,6 +217,15 @@ def test_wrong_input_is_an_error(wrong, method, message):
     jax.eval_shape(functools.partial(m.apply, method=method), params, wrong)
 
 
+def test_another_range_is_an_error():
+  m = model()
+  bright = np.full((1, 1, 8, 8, 3), 255, np.float32)
+  with pytest.raises(ValueError, match=r"lies in 255\.\.255; need -1\.\.1"):
+    m.init(jax.random.key(0), bright)
+  with pytest.raises(ValueError, match="has dtype float32; need uint8"):
+    ae.from_uint8(bright)
+
+
 def test_uint8_round_trip_is_exact():
   every = np.arange(256, dtype=np.uint8)
   as_float = ae.from_uint8(every)

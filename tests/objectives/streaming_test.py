@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sora_jax.models import autoencoder as ae
+from sora_jax.models.causal_conv import STREAM
 from sora_jax.objectives import streaming
 from sora_jax.objectives.autoencode import Autoencode
 from tests.conftest import BLOCKS, autoencoder, filled
@@ -50,19 +51,21 @@ def random_sizes(total, rng):
   return sizes
 
 
-@pytest.mark.parametrize("compression", [(4, 8, 8), (8, 8, 8), (1, 8, 8)])
+@pytest.mark.parametrize(
+  "compression", [(4, 8, 8), (4, 16, 16), (8, 8, 8), (1, 8, 8)]
+)
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_any_chunking_is_the_whole(kind, compression):
   stream, frozen = made(kind, compression)
   objective = stream.objective
-  video = clip(1 + compression[0] * 4, batch=2)
+  video = clip(1 + compression[0] * 4, width=32, batch=2)
   z = objective.encode(frozen["autoencoder"], frozen["stats"], video)
   decode = functools.partial(
-    objective.model.apply,
-    {"params": frozen["autoencoder"]},
-    method="decode",
+    objective.model.apply, method="decode", mutable=[STREAM]
   )
-  floats = decode(z)
+  variables = {"params": frozen["autoencoder"]}
+  floats, _ = decode(variables, z)
+  assert floats.shape == video.shape
   frames = objective.decode(frozen["autoencoder"], frozen["stats"], z)
   rng = np.random.default_rng(0)
   for _ in range(4):
@@ -75,7 +78,13 @@ def test_any_chunking_is_the_whole(kind, compression):
     # Rounding to 8 bits may flip where the floats agree to 1e-5.
     assert np.abs(out.astype(int) - frames).max() <= 1
     assert (out != frames).mean() < 1e-3
-  assert floats.shape == video.shape
+    parts, past = [], {}
+    for part in chunked(z, sizes):
+      out, past = decode(variables | past, part, start=not past)
+      parts.append(out)
+    np.testing.assert_allclose(
+      np.concatenate(parts, 1), floats, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_the_end_is_filled_up_and_cropped():
@@ -117,6 +126,11 @@ def test_an_empty_clip_is_an_error():
 
 def test_another_dtype_or_axis_is_an_error_that_names_it():
   whole = clip(5, 8, 8)
+  stream, frozen = made()
+  with pytest.raises(ValueError, match=r"float32; need uint8 in 0\.\.255"):
+    stream.objective.encode(
+      frozen["autoencoder"], frozen["stats"], whole / np.float32(255)
+    )
   with pytest.raises(ValueError, match=r"float32; need uint8 in 0\.\.255"):
     streaming.pad(whole / np.float32(255), COMPRESSION)
   with pytest.raises(ValueError, match="axis C has 2 channels; need 3"):
