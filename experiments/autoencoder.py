@@ -23,7 +23,8 @@ at 8 frames per second and about 128 pixels. Of the world, training takes and
 judges whole clips of all its sets at 64 pixels; what is judged of its split
 "train" are the first clips of very many, hardly ever trained on. PSNR is the
 mean over frames of 8-bit RGB, over the windows of a file (the clips of a set),
-then over files (sets).
+then over files (sets). Flicker and the like are the sheet's (evaluators/sheet),
+of eight clips that were not seen.
 
 --change takes JSON of config keys for every training: on a GPU larger batches,
 and processes that draw the clips, '{"workers": 14, "autoencoder.batch": 64}'.
@@ -40,6 +41,7 @@ import json
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -52,6 +54,7 @@ from experiments import record
 from sora_jax import build
 from sora_jax.data.world.sets import SETS
 from sora_jax.evaluators.reconstruction import Reconstruction
+from sora_jax.evaluators.sheet import Sheet
 from sora_jax.run import Run
 from sora_jax.training import step
 from sora_jax.types import Clip
@@ -66,6 +69,16 @@ YARDSTICK = 128  # batches, of what is judged, that the yardstick is made of
 # epoch of a folder files are decoded, which later ones find in memory.
 PACE = 140
 SCORES = ("psnr", "psnr_first_frame", "ssim", "psnr_box")
+# Of a point as a whole: column -> what the sheet calls it.
+FLAWS = {
+  "flicker": "flicker/levels",
+  "flat": "flat/levels",
+  "seam": "tiles/error",
+  "leak": "causality/leak",
+  "nats": "latents/nats",
+}
+LOOKED_AT = 8  # clips that the sheet looks at
+TILE = 6  # cells of a side of its tiles: less than a clip of the world has
 
 
 def clips(c: ConfigDict, judged: bool, path: str) -> None:
@@ -189,7 +202,17 @@ def scored(name: str, run: Run, state, linear: Run) -> list[dict[str, object]]:
   ]
 
 
-def once(file: pathlib.Path, make: Callable[[], list]) -> list:
+def flaws(run: Run, state, clips: Sequence[Clip]) -> dict[str, float]:
+  """What the sheet says of a few clips, from all over these."""
+  far = len(clips) // LOOKED_AT + 1  # odd, where sets take turns
+  some = [clips[i * far % len(clips)] for i in range(LOOKED_AT)]
+  some = [clip for clip in some if clip is not None]
+  context = dataclasses.replace(run.context("autoencoder"), clips=some)
+  found = dict(Sheet(context, 0, 0, TILE).run(state))
+  return {k: round(found[name], 4) for k, name in FLAWS.items()}
+
+
+def once(file: pathlib.Path, make: Callable[[], Any]) -> Any:
   """What `make` returns, or returned before, as the file says."""
   if not file.exists():
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -267,8 +290,10 @@ def main(argv: list[str]) -> None:
   linear = Run(of(judged=True), root / "judge")
 
   def judge(name: str, folder: pathlib.Path, make: Callable) -> None:
+    make, unseen = functools.cache(make), linear.data.clips("test")
     own = once(folder / "judged.json", lambda: scored(name, *make(), linear))
-    rows.extend(own)
+    whole = once(folder / "flaws.json", lambda: flaws(*make(), unseen))
+    rows.extend(row | whole for row in own)
     logs.say(
       f"{name}: {mean(own, 'test'):.2f} dB on what it has not seen, "
       f"{mean(own, 'train'):.2f} on the split train, {own[0]['steps']} steps"

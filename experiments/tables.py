@@ -35,6 +35,8 @@ PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md", CARD)
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 CODED = ("steps", "PSNR", "first frame", "SSIM")
+# Heading -> column of the autoencoder's experiment, grey levels.
+FLAWS = {"flicker": "flicker", "flat field": "flat"}
 
 
 def oracles() -> Lines:
@@ -112,8 +114,15 @@ def ablation() -> Lines:
   """PSNR and SSIM of one autoencoder's variants, in equal minutes."""
   about, rows = record.load("autoencoder_world")
   yield from table(
-    [f"{float(about['minutes']):g} minutes each", *CODED],
-    [[_coded_by(name), *_coded(own)] for name, own in points(rows).items()],
+    [f"{float(about['minutes']):g} minutes each", *CODED, *FLAWS],
+    [
+      [
+        _coded_by(name),
+        *_coded(own),
+        *(f"{mean(own, column):.2f}" for column in FLAWS.values()),
+      ]
+      for name, own in points(rows).items()
+    ],
   )
 
 
