@@ -83,7 +83,7 @@ def _gpu(c: ConfigDict) -> None:
   """How it is computed, and in which batches, on one large GPU."""
   c.workers = 14
   c.sample.decode_batch = 128
-  c.dit.model.update(dtype="bfloat16", matmul="dtype", attention="library")
+  c.dit.model.update(dtype="bfloat16", matmul="dtype", attention="packed")
   c.dit.rows.rows = 256
   c.dit.schedule.update(until="3000 steps", log="5 seconds", evaluate="never")
   # The experiments judge it afterwards, at leisure.

@@ -25,7 +25,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.dit.weight = {"name": "x0"}
     c.dit.times = {"name": "uniform"}
     c.dit.optimizer.update(learning_rate=3e-4, warmup=100)
-    c.dit.schedule.until = "1500 steps"
+    c.dit.schedule.until = "3000 steps"
     c.sample.steps = 4
     c.sample.solver = {"name": "renoise"}
     c.sample.guidance = {"name": "none"}
