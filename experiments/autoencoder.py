@@ -24,7 +24,7 @@ judges whole clips of all its sets at 64 pixels; what is judged of its split
 "train" are the first clips of very many, hardly ever trained on. PSNR is the
 mean over frames of 8-bit RGB, over the windows of a file (the clips of a set),
 then over files (sets). Flicker and the like are the sheet's (evaluators/sheet),
-of eight clips that were not seen.
+of up to eight clips that were not seen.
 
 --change takes JSON of config keys for every training: on a GPU larger batches,
 and processes that draw the clips, '{"workers": 14, "autoencoder.batch": 64}'.
@@ -58,7 +58,7 @@ from sora_jax.evaluators.sheet import Sheet
 from sora_jax.run import Run
 from sora_jax.training import step
 from sora_jax.types import Clip
-from sora_jax.utils import cache, files, logs
+from sora_jax.utils import cache, files, logs, sections
 
 HELD_OUT = ("cups.mp4", "dog.mp4", "elf.webm", "movi_c.gif", "rabbit.mp4")
 START = 32  # batches of crops whose principal components training starts from
@@ -77,6 +77,7 @@ FLAWS = {
   "leak": "causality/leak",
   "nats": "latents/nats",
 }
+TOLD = ("minutes", "clips", "init", "change")  # flags that change a training
 LOOKED_AT = 8  # clips that the sheet looks at
 TILE = 6  # cells of a side of its tiles: less than a clip of the world has
 
@@ -202,17 +203,17 @@ def scored(name: str, run: Run, state, linear: Run) -> list[dict[str, object]]:
   ]
 
 
-def flaws(run: Run, state, clips: Sequence[Clip]) -> dict[str, float]:
-  """What the sheet says of a few clips, from all over these."""
-  far = len(clips) // LOOKED_AT + 1  # odd, where sets take turns
-  some = [clips[i * far % len(clips)] for i in range(LOOKED_AT)]
-  some = [clip for clip in some if clip is not None]
+def flaws(run: Run, state, clips: Sequence[Clip | None]) -> dict[str, float]:
+  """What the sheet says of a few clips, chosen at random."""
+  some = np.random.default_rng(0).permutation(len(clips))[:LOOKED_AT]
+  some = [clip for i in some if (clip := clips[int(i)]) is not None]
   context = dataclasses.replace(run.context("autoencoder"), clips=some)
-  found = dict(Sheet(context, 0, 0, TILE).run(state))
+  sheet = Sheet(context, clips=0, videos=0, tile=TILE)
+  found = dict(sheet.run(state))
   return {k: round(found[name], 4) for k, name in FLAWS.items()}
 
 
-def once(file: pathlib.Path, make: Callable[[], Any]) -> Any:
+def kept(file: pathlib.Path, make: Callable[[], Any]) -> Any:
   """What `make` returns, or returned before, as the file says."""
   if not file.exists():
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -253,12 +254,8 @@ def steps_in(config: ConfigDict, minutes: float) -> int:
 
 def trained(config: ConfigDict, minutes: float, folder: pathlib.Path):
   """The state of a point, trained in the folder or found there."""
-  length = folder / "steps.txt"
-  if not length.exists():
-    steps = steps_in(config, minutes)
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_text(length, str(steps))
-  config.autoencoder.schedule.until = f"{length.read_text()} steps"
+  steps = kept(folder / "steps.txt", lambda: steps_in(config, minutes))
+  config.autoencoder.schedule.until = f"{steps} steps"
   run = Run(config, folder)
   run.train_autoencoder()
   return run.restored("autoencoder")
@@ -285,14 +282,15 @@ def main(argv: list[str]) -> None:
   if asked.data == "clips":
     about["held_out"] = " ".join(HELD_OUT)
   of = functools.partial(config_of, asked.data, path=asked.clips)
-  root = pathlib.Path(asked.workdir) / f"{asked.data}-{asked.minutes:g}min"
+  told = sections.digest(ConfigDict({k: asked[k].value for k in TOLD}))
+  root = pathlib.Path(asked.workdir) / f"{asked.data}-{told}"
   rows: list[dict[str, object]] = []
   linear = Run(of(judged=True), root / "judge")
 
   def judge(name: str, folder: pathlib.Path, make: Callable) -> None:
     make, unseen = functools.cache(make), linear.data.clips("test")
-    own = once(folder / "judged.json", lambda: scored(name, *make(), linear))
-    whole = once(folder / "flaws.json", lambda: flaws(*make(), unseen))
+    own = kept(folder / "judged.json", lambda: scored(name, *make(), linear))
+    whole = kept(folder / "flaws.json", lambda: flaws(*make(), unseen))
     rows.extend(row | whole for row in own)
     logs.say(
       f"{name}: {mean(own, 'test'):.2f} dB on what it has not seen, "

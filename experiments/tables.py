@@ -36,7 +36,7 @@ BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 CODED = ("steps", "PSNR", "first frame", "SSIM")
 # Heading -> column of the autoencoder's experiment, grey levels.
-FLAWS = {"flicker": "flicker", "flat field": "flat"}
+SEEN = {"flicker": "flicker", "flat field": "flat"}
 
 
 def oracles() -> Lines:
@@ -114,12 +114,12 @@ def ablation() -> Lines:
   """PSNR and SSIM of one autoencoder's variants, in equal minutes."""
   about, rows = record.load("autoencoder_world")
   yield from table(
-    [f"{float(about['minutes']):g} minutes each", *CODED, *FLAWS],
+    [f"{float(about['minutes']):g} minutes each", *CODED, *SEEN],
     [
       [
         _coded_by(name),
         *_coded(own),
-        *(f"{mean(own, column):.2f}" for column in FLAWS.values()),
+        *(f"{mean(own, column):.2f}" for column in SEEN.values()),
       ]
       for name, own in points(rows).items()
     ],

@@ -1,4 +1,4 @@
-"""What all tests share: a JAX that compiles fast, and one tiny model."""
+"""What all tests share: a JAX that compiles fast and forgets, a tiny model."""
 
 import gc
 import os
@@ -38,7 +38,8 @@ def pytest_configure(config):
 def few_maps():
   """Lets compiled functions go before Linux has no memory maps for more.
 
-  LLVM, which compiles for CPUs, does not say so: it ends the process.
+  XLA does not say so then: the process ends. Who calls one of these functions
+  again waits for the compilation cache.
   """
   yield
   maps = pathlib.Path("/proc/self/maps")

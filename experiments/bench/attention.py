@@ -5,8 +5,9 @@
 Every entry of ATTENTION against "full", forward and gradient, on rows that hold
 one clip and on rows of the same length that hold eight. A dense mask computes
 what it forbids, so eight clips a row cost what one long clip costs; the figure
-`eight_vs_one` says how far an entry escapes that. On GPUs "library" takes a
-kernel of cuDNN's for bfloat16, and a few rows keep none of them busy:
+`eight_vs_one` says how far an entry escapes that. On GPUs "library" and
+"packed" take kernels of cuDNN's for bfloat16, and a few rows keep none of them
+busy:
 
   python -m experiments.bench.attention --dtype=bfloat16 --rows=256 \
     --attention=full,library,packed,flash
@@ -59,8 +60,8 @@ def _sides():
     for clips in (1, 8):
       segments = _segments(clips)
 
-      def loss(q, k, v, attend=attend, segments=segments):
-        out = attend(q, k, v, segments, positions, 8)
+      def loss(q, k, v, attend=attend, segments=segments, clips=clips):
+        out = attend(q, k, v, segments, positions, clips)
         return jnp.square(out.astype(jnp.float32)).sum()
 
       run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))

@@ -6,7 +6,9 @@ tokens of its own segment, one of 1 to `clips`. Padding (segment 0) is finite
 and reaches nobody. Softmax is in float32.
 
 A dense mask computes what it forbids, so "full" and "library" are for rows of
-one clip or few; of many, "blocks" is for CPUs and "packed" for GPUs.
+one clip or few; of many, "blocks" is for CPUs and "packed" for GPUs. On these
+"packed" wants the tokens of a clip together and clips in order, as the models
+have them.
 """
 
 from __future__ import annotations
@@ -16,13 +18,17 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax._src.cudnn import fused_attention_stablehlo as cudnn
 from jax.experimental.pallas.ops.gpu import attention as gpu
 from jax.experimental.pallas.ops.tpu import splash_attention as tpu
 
 from sora_jax.models import block_attention
 from sora_jax.models.block_attention import NEGATIVE, Mask, Where
 from sora_jax.types import Array
+
+try:  # not public: what is public of it takes no offsets
+  from jax._src.cudnn import fused_attention_stablehlo as cudnn
+except ImportError:
+  cudnn = None
 
 BLOCK = 48  # tokens; on two cores faster than 32, 64, 96 and 128
 WINDOW = (2, 4, 4)  # patches that "window" looks away in (t, h, w)
@@ -80,7 +86,7 @@ def library(q, k, v, segments, positions, clips):
   del clips
   mask = _allowed(segments, positions)
   even = q.shape[1] % 2 == 0  # or its gradient takes no mask
-  fused = even and q.dtype in HALF and jax.default_backend() == "gpu"
+  fused = even and _fused(q)
   return jax.nn.dot_product_attention(
     q, k, v, mask=mask, implementation="cudnn" if fused else "xla"
   )
@@ -89,15 +95,16 @@ def library(q, k, v, segments, positions, clips):
 def packed(q, k, v, segments, positions, clips):
   """cuDNN's kernel for packed sequences: each clip for itself, and no mask.
 
-  Where there is none (not on a GPU since Hopper, not in half precision, one
-  clip a row) it is "library". The tokens of a clip have to lie together, as
-  those of the transformer do; rows where they do not come out as NaN.
+  Where there is none (no GPU since Hopper, not in half precision, heads that
+  are no multiple of 8 or beyond 256, one clip a row) it is "library". Rows come
+  out as NaN whose clips lie in pieces, out of order or beyond `clips`.
   """
   if clips == 1 or not _packs(q):
     return library(q, k, v, segments, positions, clips)
   start, size, together = spans(segments, clips)
   there = size > 0
-  # Both end in -1 where a row has fewer clips, and the last offset is unused.
+  # -1 is a clip that is not there: JAX leaves these out. There is one offset
+  # more than clips, which says nothing.
   size = jnp.where(there, size, -1)
   offsets = jnp.where(there, start, -1)
   offsets = jnp.pad(offsets, ((0, 0), (0, 1)), constant_values=-1)
@@ -118,12 +125,19 @@ def packed(q, k, v, segments, positions, clips):
   return jnp.where(together[:, None, None, None], out, jnp.nan)
 
 
-def _packs(q: Array) -> bool:
-  """Does cuDNN have a kernel for packed sequences of these?"""
-  if jax.default_backend() != "gpu" or q.dtype not in HALF:
+def _fused(q: Array) -> bool:
+  """Does cuDNN have a kernel for these?"""
+  if not cudnn or jax.default_backend() != "gpu" or q.dtype not in HALF:
     return False
-  hopper = float(jax.devices()[0].compute_capability) >= 9
-  return hopper and q.shape[-1] % 8 == 0 and q.shape[-1] <= 256
+  most = 256 if cudnn.check_compute_capability("9.0") else 128
+  fits = q.shape[-1] % 8 == 0 and q.shape[-1] <= most
+  return fits and cudnn.check_compute_capability("8.0")
+
+
+def _packs(q: Array) -> bool:
+  """Does it have one for packed sequences? Offsets are 32-bit numbers."""
+  hopper = _fused(q) and cudnn.check_compute_capability("9.0")
+  return hopper and q.size < 2**31
 
 
 def spans(segments: Array, clips: int) -> tuple[Array, Array, Array]:
@@ -131,7 +145,7 @@ def spans(segments: Array, clips: int) -> tuple[Array, Array, Array]:
 
   Returns:
     first token and number of tokens, int32 [R, M], 0 of clips that are not
-    there; and bool [R]: are they in order, and each in one piece?
+    there; and bool [R]: are these all, in order, and each in one piece?
   """
   member = segments[..., None] == jnp.arange(1, clips + 1)  # [R, L, M]
   size = member.sum(axis=1, dtype=jnp.int32)
@@ -139,7 +153,8 @@ def spans(segments: Array, clips: int) -> tuple[Array, Array, Array]:
   last = (member * jnp.arange(segments.shape[1])[:, None]).max(axis=1)
   whole = (size == 0) | (last - start + 1 == size)
   ordered = (size == 0) | (start == jax.lax.cummax(start, axis=1))
-  return start, size, (whole & ordered).all(axis=1)
+  together = (whole & ordered).all(axis=1) & (segments <= clips).all(axis=1)
+  return start, size, together
 
 
 def blocks(q, k, v, segments, positions, clips):

@@ -36,6 +36,7 @@ ENCODER = ("enc_", "linear_in")
 
 Compression = tuple[int, int, int]
 CORNER = (0, 0)
+ONE = 1.001  # what a video may reach: 1, and what rounding adds
 
 
 def latent_size(
@@ -197,6 +198,10 @@ class Autoencoder(nn.Module):
 
     Returns:
       two float32 [B, t, h, w, c].
+
+    Raises:
+      ValueError: for another shape or dtype, and for another range where the
+        values are known (not while compiling).
     """
     _check_video(video)
     cells = to_cells(video, self.compression, start)  # [B, t, h, w, pixels]
@@ -296,7 +301,7 @@ def _check_video(video: Array) -> None:
   if isinstance(video, jax.core.Tracer) or not video.size:
     return  # there are no values yet
   low, high = float(video.min()), float(video.max())
-  if not -1.001 < low <= high < 1.001:
+  if not -ONE <= low <= high <= ONE:
     raise ValueError(
       f"video lies in {low:g}..{high:g}; need -1..1 (see `from_uint8`)"
     )

@@ -177,7 +177,8 @@ class DiT(nn.Module):
       packed.levels
     )  # [R, K, D]
 
-    # Clip by clip, so that attention by blocks has little to look at.
+    # Clip by clip: attention by blocks has little to look at then, and that by
+    # cuDNN's packed sequences wants it.
     order, back = layers.clip_by_clip(segments)
     place = layers.place(
       layers.reorder(positions, order),

@@ -238,7 +238,7 @@ class Attention(nn.Module):
       q, k, v = (x.astype(self.matmul) for x in (q, k, v))
     whole, row = ("rows", None, "attend", None), ("rows", None)
     attend = axes.locally(
-      functools.partial(ATTENTION[self.kind], clips=self.clips),
+      _attending(self.kind, self.clips),
       (whole, whole, whole, row, (*row, None)),
       whole,
     )
@@ -246,6 +246,11 @@ class Attention(nn.Module):
     out = axes.constrain(out, "rows", "length", "heads", None)
     out = out.reshape(x.shape)
     return dense(width, ("heads", "embed"), name="out")(out)
+
+
+@functools.cache  # JAX traces one function once
+def _attending(kind: str, clips: int) -> Callable[..., Array]:
+  return functools.partial(ATTENTION[kind], clips=clips)
 
 
 def _tubes(heads: int, tubes: int, rng, shape, dtype=jnp.float32) -> Array:

@@ -65,7 +65,10 @@ class TextEncoder(nn.Module):
 
   @nn.compact
   def __call__(self, ids: Array, positions: Array, segments: Array) -> Array:
-    """ids int32 [R, S], positions [R, S, 3], segments [R, S] -> [R, S, D]."""
+    """ids int32 [R, S], positions [R, S, 3], segments [R, S] -> [R, S, D].
+
+    The captions of a row lie one after another, as the packers put them.
+    """
     table = self.param(
       "embedding",
       nn.with_logical_partitioning(

@@ -163,6 +163,7 @@ def test_spans():
     ([1, 1, 0, 1, 2, 3], False),
     ([2, 2, 1, 1, 3, 3], False),
     ([3, 3, 0, 0, 1, 1], False),
+    ([1, 2, 3, 4, 4, 4], False),  # one more than CLIPS
   ],
 )
 def test_spans_of_clips_in_pieces_or_out_of_order(row, together):
@@ -171,25 +172,43 @@ def test_spans_of_clips_in_pieces_or_out_of_order(row, together):
 
 
 def by_span(q, k, v, q_seqlen, kv_seqlen, q_offsets, kv_offsets, scale):
-  """What cuDNN's kernel says that it does, span by span; the rest is NaN."""
-  assert (kv_seqlen == q_seqlen).all() and (kv_offsets == q_offsets).all()
-  out = np.full(v.shape, np.nan, np.float32)
-  for r in range(len(q)):
-    for start, size in zip(np.array(q_offsets[r]), np.array(q_seqlen[r])):
-      if size < 0:
-        continue
-      at = slice(start, start + size)
-      score = scale * np.einsum("ink,jnk->nij", q[r, at], k[r, at])
-      weight = np.exp(score - score.max(axis=-1, keepdims=True))
-      weight /= weight.sum(axis=-1, keepdims=True)
-      out[r, at] = np.einsum("nij,jnk->ink", weight, v[r, at])
-  return jnp.asarray(out)
+  """What cuDNN's kernel says that it does with what JAX makes of its arguments.
+
+  Sequences lie in one array, each at its offset; what is in none is NaN, in the
+  result and in the gradients.
+  """
+  packing = (q_seqlen, kv_seqlen, q_offsets, kv_offsets)
+  rows, length, heads, size = q.shape
+  for x, count in zip(packing, (CLIPS, CLIPS, CLIPS + 1, CLIPS + 1)):
+    assert x.shape == (rows, count) and x.dtype == jnp.int32
+  at = attention.cudnn._fix_seqlen_offsets(*packing, q, k)
+  sizes, _, starts, _ = (np.asarray(x).ravel() for x in at)
+  member = np.full(rows * length, -1)
+  for i, (start, count) in enumerate(zip(starts // (heads * size), sizes)):
+    member[start : start + count] = i
+  mask = jnp.asarray((member[:, None] == member) & (member >= 0))
+  hole = jnp.asarray(member < 0).reshape(rows, length, 1, 1)
+
+  @jax.custom_vjp
+  def spoilt(x):
+    return jnp.where(hole, jnp.nan, x)
+
+  spoilt.defvjp(lambda x: (spoilt(x), ()), lambda _, d: (spoilt(d),))
+  q, k, v = (spoilt(x).reshape(-1, heads, size) for x in (q, k, v))
+  q, k, v = (jnp.where(hole.reshape(-1, 1, 1), 0, x) for x in (q, k, v))
+  score = jnp.where(mask, scale * jnp.einsum("ink,jnk->nij", q, k), -1e30)
+  out = jnp.einsum("nij,jnk->ink", jax.nn.softmax(score), v)
+  return spoilt(out.reshape(rows, length, heads, size))
 
 
-def test_packed_asks_the_kernel_for_each_clip(monkeypatch):
-  """The kernel itself needs a GPU: here is one that does what it says."""
+@pytest.fixture(name="kernel")
+def kernel_fixture(monkeypatch):
+  """cuDNN's needs a GPU: here is one that does what that says."""
   monkeypatch.setattr(attention, "_packs", lambda q: True)
   monkeypatch.setattr(attention.cudnn, "dot_product_attention", by_span)
+
+
+def test_packed_asks_the_kernel_for_each_clip(kernel):
   q, k, v, segments, positions = inputs()
   out = attend("packed")(q, k, v, jnp.asarray(segments), positions)
   expected = exact("packed", q, k, v, segments, positions)
@@ -198,3 +217,24 @@ def test_packed_asks_the_kernel_for_each_clip(monkeypatch):
   apart = jnp.asarray(segments).at[0, 0].set(2)
   wrong = np.asarray(attend("packed")(q, k, v, apart, positions))
   assert np.isnan(wrong[0]).all() and np.isfinite(wrong[1:]).all()
+
+
+def test_gradients_of_packed_are_those_of_full(kernel):
+  q, k, v, segments, positions = inputs()
+
+  def gradients(name):
+    def total(qkv):
+      out = attend(name)(*qkv, jnp.asarray(segments), positions)
+      return (jnp.square(out) * (segments > 0)[..., None, None]).sum()
+
+    return jax.grad(total)((q, k, v))
+
+  for one, other in zip(gradients("packed"), gradients("full")):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_one_clip_a_row_needs_no_packing(kernel):
+  q, k, v, segments, positions = inputs()
+  args = (q, k, v, (segments == 1).astype(np.int32), positions)
+  out = ATTENTION["packed"](*args, clips=1)
+  np.testing.assert_array_equal(out, ATTENTION["library"](*args, clips=1))
