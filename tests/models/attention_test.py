@@ -190,15 +190,17 @@ def by_span(q, k, v, q_seqlen, kv_seqlen, q_offsets, kv_offsets, scale):
   hole = jnp.asarray(member < 0).reshape(rows, length, 1, 1)
 
   @jax.custom_vjp
-  def spoilt(x):
-    return jnp.where(hole, jnp.nan, x)
+  def read(x):  # not where the holes are
+    return jnp.where(hole, 0, x).reshape(-1, heads, size)
 
-  spoilt.defvjp(lambda x: (spoilt(x), ()), lambda _, d: (spoilt(d),))
-  q, k, v = (spoilt(x).reshape(-1, heads, size) for x in (q, k, v))
-  q, k, v = (jnp.where(hole.reshape(-1, 1, 1), 0, x) for x in (q, k, v))
+  def unwritten(_, d):
+    return (jnp.where(hole, jnp.nan, d.reshape(rows, length, heads, size)),)
+
+  read.defvjp(lambda x: (read(x), ()), unwritten)
+  q, k, v = read(q), read(k), read(v)
   score = jnp.where(mask, scale * jnp.einsum("ink,jnk->nij", q, k), -1e30)
   out = jnp.einsum("nij,jnk->ink", jax.nn.softmax(score), v)
-  return spoilt(out.reshape(rows, length, heads, size))
+  return jnp.where(hole, jnp.nan, out.reshape(rows, length, heads, size))
 
 
 @pytest.fixture(name="kernel")
