@@ -14,7 +14,8 @@ principal components of crops of the training data as it is judged. The point
 "longer" goes on from the weights that --init names, and runs only when it is
 named: it begins ahead of the others. Those of the world that ship are what it
 made of what "large" had made. So does "decoder", which keeps the encoder: what
-a transformer has learned of the latents stays true.
+a transformer has learned of the latents stays true. "shipped" are the weights
+that --init names, as they are.
 
 Of a folder of clips five are held out by name. Training takes crops of 64
 pixels from 320-pixel frames at 24 frames per second, scaled down by up to 2.5,
@@ -53,6 +54,7 @@ from configs import video_folder
 from experiments import record
 from sora_jax import build
 from sora_jax.data.world.sets import SETS
+from sora_jax.evaluators import metrics
 from sora_jax.evaluators.reconstruction import Reconstruction
 from sora_jax.evaluators.sheet import Sheet
 from sora_jax.run import Run
@@ -63,7 +65,7 @@ from sora_jax.utils import cache, files, logs, sections
 HELD_OUT = ("cups.mp4", "dog.mp4", "elf.webm", "movi_c.gif", "rabbit.mp4")
 START = 32  # batches of crops whose principal components training starts from
 DEMO = "experiments/results/demo/autoencoder"
-ON = ("longer", "decoder")  # points that go on from weights
+ON = ("longer", "decoder", "shipped")  # points that go on from weights
 YARDSTICK = 128  # batches, of what is judged, that the yardstick is made of
 # Steps that measure how many fit into the time, at their end: in the first
 # epoch of a folder files are decoded, which later ones find in memory.
@@ -77,13 +79,21 @@ FLAWS = {
   "leak": "causality/leak",
   "nats": "latents/nats",
 }
-TOLD = ("minutes", "clips", "init", "change")  # flags that change a training
+TOLD = (
+  "minutes",
+  "clips",
+  "each",
+  "init",
+  "change",
+)  # flags that change a training
+EACH = 16  # clips of each set of the world that are judged
 LOOKED_AT = 8  # clips that the sheet looks at
 TILE = 6  # cells of a side of its tiles: less than a clip of the world has
 
 
-def clips(c: ConfigDict, judged: bool, path: str) -> None:
+def clips(c: ConfigDict, judged: bool, path: str, each: int) -> None:
   """A folder, in detail for training and at 128 pixels to be judged."""
+  del each  # all there are
   c.data.update(path=path, held_out=HELD_OUT, even=True)
   c.autoencoder.transforms = (
     {"name": "flip", "probability": 0.5},
@@ -98,12 +108,12 @@ def clips(c: ConfigDict, judged: bool, path: str) -> None:
     c.dit.rows.length = 13 * 400
 
 
-def world(c: ConfigDict, judged: bool, path: str) -> None:
+def world(c: ConfigDict, judged: bool, path: str, each: int) -> None:
   """All sets of the world at 64 pixels; of "train" a few to be judged."""
   del path
-  count = 16 if judged else 100_000
+  count = each if judged else 100_000
   part = {"frames": 17, "height": 64, "width": 64, "fps": 8.0, "seed": 0}
-  part |= {"count": count, "test_count": 16, "length": "short"}
+  part |= {"count": count, "test_count": each, "length": "short"}
   part |= {"name": "world", "channels": 0, "rate": 16_000}
   c.tokens = 16  # of 16 pixels: nothing is scaled
   parts = {name: part | {"set": name} for name in SETS}
@@ -113,12 +123,14 @@ def world(c: ConfigDict, judged: bool, path: str) -> None:
 DATA = {"clips": clips, "world": world}
 
 
-def config_of(data: str, judged: bool, path: str) -> ConfigDict:
+def config_of(
+  data: str, judged: bool, path: str, each: int = EACH
+) -> ConfigDict:
   """The config of a training that all points share, or of what judges it."""
   c = video_folder.get_config()
   with c.unlocked():
     c.stages = ("autoencoder",)
-    DATA[data](c, judged, path)
+    DATA[data](c, judged, path, each)
     c.autoencoder.schedule.update(log="20 steps", save="5 minutes")
     c.autoencoder.start = START
     c.autoencoder.evaluators = {}
@@ -172,6 +184,7 @@ def sweep(
     longer = large | low | begin | {"autoencoder.batch": 8}
     yield "longer", longer
     yield "decoder", longer | {objective + "part": "decoder"}
+    yield "shipped", large | low | {"autoencoder.checkpoint": init}
 
 
 def judged(
@@ -191,7 +204,9 @@ def judged(
       row.setdefault(score, []).append(value)
   for clip, row in rows.items():
     scores = {k: round(float(np.mean(row[k])), 3) for k in SCORES}
-    yield {"clip": clip, "split": split} | scores
+    low, high = metrics.bootstrap(np.array(row["psnr"]))
+    scores |= {"psnr_low": round(low, 3), "psnr_high": round(high, 3)}
+    yield {"clip": clip, "split": split, "clips": len(row["psnr"])} | scores
 
 
 def scored(name: str, run: Run, state, linear: Run) -> list[dict[str, object]]:
@@ -253,7 +268,9 @@ def steps_in(config: ConfigDict, minutes: float) -> int:
 
 
 def trained(config: ConfigDict, minutes: float, folder: pathlib.Path):
-  """The state of a point, trained in the folder or found there."""
+  """The state of a point, trained in the folder, or found there or given."""
+  if config.autoencoder.checkpoint:
+    return Run(config, folder).restored("autoencoder")
   steps = kept(folder / "steps.txt", lambda: steps_in(config, minutes))
   config.autoencoder.schedule.until = f"{steps} steps"
   run = Run(config, folder)
@@ -281,7 +298,9 @@ def main(argv: list[str]) -> None:
   about |= {"device": jax.devices()[0].device_kind, "change": asked.change}
   if asked.data == "clips":
     about["held_out"] = " ".join(HELD_OUT)
-  of = functools.partial(config_of, asked.data, path=asked.clips)
+  of = functools.partial(
+    config_of, asked.data, path=asked.clips, each=asked.each
+  )
   told = sections.digest(ConfigDict({k: asked[k].value for k in TOLD}))
   root = pathlib.Path(asked.workdir) / f"{asked.data}-{told}"
   rows: list[dict[str, object]] = []
@@ -320,6 +339,7 @@ if __name__ == "__main__":
   # Here, and not above: other experiments may import this one.
   flags.DEFINE_enum("data", "clips", list(DATA), "what to train on")
   flags.DEFINE_string("clips", None, "folder of clips, for --data=clips")
+  flags.DEFINE_integer("each", EACH, "clips of each set that are judged")
   flags.DEFINE_float("minutes", 3.0, "of training for every point")
   flags.DEFINE_string("workdir", "runs/autoencoder", "where the points train")
   flags.DEFINE_string("init", DEMO, "weights that some begin with")
