@@ -298,6 +298,8 @@ def main(argv: list[str]) -> None:
   about |= {"device": jax.devices()[0].device_kind, "change": asked.change}
   if asked.data == "clips":
     about["held_out"] = " ".join(HELD_OUT)
+  if not set(ON).isdisjoint(wanted) and asked.points:
+    about["init"] = record.weights(pathlib.Path(asked.init))
   of = functools.partial(
     config_of, asked.data, path=asked.clips, each=asked.each
   )
