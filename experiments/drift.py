@@ -11,8 +11,9 @@ each of some forty blocks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from configs import demo
@@ -30,6 +31,20 @@ METRICS = (
   *(f"drift/{row}/{m}" for m in MEASURES for row in ROWS),
   "drift/slope per s/clips",
 )
+
+
+def figure(rows: Sequence[Mapping[str, object]]) -> Figure:
+  """Every measure of every point, second by second."""
+  drawn = Figure(figsize=(8, 5), layout="constrained")
+  for k, measure in enumerate(MEASURES):
+    axis = drawn.add_subplot(2, 3, k + 1, title=measure, xlabel="seconds")
+    for row in rows:
+      values = [float(row[f"drift/{at:g} s/{measure}"]) for at in AT]
+      axis.plot(AT, values, "o-", markersize=3, label=row["point"])
+    # Of shares and of what is relative, small changes should look small.
+    axis.set_ylim(bottom=0)
+  drawn.legend(*axis.get_legend_handles_labels(), loc="outside lower center")
+  return drawn
 
 
 def base() -> ConfigDict:

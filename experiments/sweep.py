@@ -7,8 +7,9 @@
 An experiment is a file with a question in its docstring, `base()`, a whole
 config; `sweep()`, which yields (name, {dotted key: value}) for every point; and
 `METRICS`, the evaluators' figures that answer the question, the first of which
-is plotted. Where some points distil another, TEACHER names that one. Every key,
-name and number of every point is checked before the first one trains.
+is plotted, but where the file has a `figure` of its own rows. Where some points
+distil another, TEACHER names that one. Every key, name and number of every
+point is checked before the first one trains.
 
 What points have in common is made once: points of the same data and autoencoder
 share these and the latents, and points that differ in sampling and judging
@@ -20,7 +21,7 @@ they found.
 
 results/NAME.csv has a line for each point and seed, with the minutes and the
 model FLOPs (in 1e15) that its transformer was trained for, and says what made
-it; results/NAME.png shows the first metric.
+it; results/NAME.png is the plot.
 """
 
 from __future__ import annotations
@@ -378,6 +379,9 @@ def main(argv: list[str]) -> None:
     logs.say(logs.table(rows))
     if asked.seed is None:
       logs.say(f"{record.save(name + suffix, rows, **about)}")
+      if hasattr(module, "figure"):
+        logs.say(f"{record.drawn(module.figure(rows), name + suffix)}")
+        continue
       logs.say(f"{record.plot(name + suffix, rows, module.METRICS[0])}")
 
 

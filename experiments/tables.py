@@ -221,7 +221,7 @@ def headlines() -> Lines:
 
 LOST = {
   f"{name}, {row}": f"drift/{row}/{name}"
-  for name in ("identity", "motion", "background", "contrast")
+  for name in ("identity", "contrast", "sharpness")
   for row in ("re-encoded 0 s", "0 s", f"{drift.AT[-1]:g} s")
 }
 READ = {

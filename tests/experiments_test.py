@@ -7,6 +7,7 @@ import pytest
 
 from experiments import (
   autoencoder,
+  drift,
   framing,
   joint,
   latents,
@@ -66,6 +67,17 @@ def test_a_cell_is_read_and_hashed():
   heard, other = oracle._cell((0, "test", "sound"), clips=1, seed=0)
   assert set(heard) <= {f"sound {name}" for name in oracle.HEARD}
   assert heard and other != digest
+
+
+def test_the_curves_of_drift_are_those_of_the_rows():
+  found = {name: i / 10 for i, name in enumerate(drift.METRICS)}
+  figure = drift.figure([{"point": "a"} | found, {"point": "b"} | found])
+  assert [axis.get_title() for axis in figure.axes] == list(drift.MEASURES)
+  for axis in figure.axes:
+    one, other = axis.get_lines()
+    seconds = [f"drift/{at:g} s/{axis.get_title()}" for at in drift.AT]
+    for line in (one, other):
+      assert list(line.get_ydata()) == [found[name] for name in seconds]
 
 
 @pytest.mark.parametrize("data", autoencoder.DATA)
