@@ -161,6 +161,18 @@ def _beside(row: Row, judge: str, name: str, digits: int = 2) -> str:
   return f"{name} {made:.{digits}f} ({most:.{digits}f})"
 
 
+def _minute() -> list[str]:
+  """How much of long videos is still right, by what is handed on."""
+  found = points(record.load("drift")[1])
+  last = f"drift/{drift.AT[-1]:g} s/identity"
+  said = [f"{float(own[0][last]):.2f} ({p})" for p, own in found.items()]
+  return [
+    f"still right after {drift.AT[-1]:g} s of video, by what is handed on",
+    ", ".join(said),
+    "`drift.py`",
+  ]
+
+
 def headlines() -> Lines:
   """The front page's: what each experiment came to, in a line."""
 
@@ -196,6 +208,7 @@ def headlines() -> Lines:
       f"{float(task['tasks/i2v/filled']):.1f}",
       "`tasks.py`",
     ],
+    _minute(),
   ]
   teacher, student = (
     float(first("few_steps", point)["frechet/generated/distance"])
