@@ -79,13 +79,8 @@ FLAWS = {
   "leak": "causality/leak",
   "nats": "latents/nats",
 }
-TOLD = (
-  "minutes",
-  "clips",
-  "each",
-  "init",
-  "change",
-)  # flags that change a training
+# Flags that a training, or how it is judged, depends on.
+TOLD = ("minutes", "clips", "each", "init", "change")
 EACH = 16  # clips of each set of the world that are judged
 LOOKED_AT = 8  # clips that the sheet looks at
 TILE = 6  # cells of a side of its tiles: less than a clip of the world has
@@ -298,7 +293,7 @@ def main(argv: list[str]) -> None:
   about |= {"device": jax.devices()[0].device_kind, "change": asked.change}
   if asked.data == "clips":
     about["held_out"] = " ".join(HELD_OUT)
-  if not set(ON).isdisjoint(wanted) and asked.points:
+  if asked.points and not set(ON).isdisjoint(wanted):
     about["init"] = record.weights(pathlib.Path(asked.init))
   of = functools.partial(
     config_of, asked.data, path=asked.clips, each=asked.each
