@@ -307,14 +307,19 @@ def _check_video(video: Array) -> None:
     )
 
 
+def check_uint8(video: Array) -> None:
+  """Raises ValueError for another dtype, naming it."""
+  if video.dtype != jnp.uint8:
+    raise ValueError(f"video has dtype {video.dtype}; need uint8 in 0..255")
+
+
 def from_uint8(video: Array) -> Array:
   """uint8 0..255 -> float32 -1..1.
 
   Raises:
     ValueError: for another dtype, whose range nobody knows.
   """
-  if video.dtype != jnp.uint8:
-    raise ValueError(f"video has dtype {video.dtype}; need uint8 in 0..255")
+  check_uint8(video)
   return video.astype(jnp.float32) / 127.5 - 1
 
 

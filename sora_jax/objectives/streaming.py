@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 import numpy as np
 
-from sora_jax.models.autoencoder import CORNER, check_axes
+from sora_jax.models.autoencoder import CORNER, check_axes, check_uint8
 from sora_jax.objectives.autoencode import Autoencode
 from sora_jax.types import Array, PyTree
 
@@ -168,8 +168,7 @@ def pad(video: np.ndarray, compression: tuple[int, int, int]) -> np.ndarray:
   check_axes(video.shape)
   if not video.size:
     raise ValueError(f"video has shape {video.shape}: there is nothing in it")
-  if video.dtype != np.uint8:
-    raise ValueError(f"video has dtype {video.dtype}; need uint8 in 0..255")
+  check_uint8(video)
   ct, ch, cw = compression
   video = _longer(video, 1, ct, 1)
   return _longer(_longer(video, 2, ch), 3, cw)
