@@ -51,6 +51,22 @@ def test_flicker_by_hand():
   assert value("temporal", image, mask) == 0  # an image has no flicker
 
 
+def test_frames_pay_by_their_own_psnr():
+  """Half the error is worth as much to a good frame as to a bad one."""
+  rng = np.random.default_rng(0)
+  error = rng.standard_normal((1, 2, 8, 8, 3)) * [[[[[0.5]]], [[[0.05]]]]]
+  mask = np.ones((1, 2, 8, 8, 1), np.float32)
+  squared = np.square(error).mean((0, 2, 3, 4))
+  assert value("psnr", error, mask) == pytest.approx(
+    np.log1p(squared / (1 / 127.5**2 / 12)).mean(), rel=1e-5
+  )
+  for frame in range(2):
+    better = error.copy()
+    better[:, frame] /= 2
+    gain = value("psnr", error, mask) - value("psnr", better, mask)
+    assert gain == pytest.approx(np.log(4) / 2, rel=0.02)
+
+
 def test_haar_details_keep_the_energy():
   """Details and what is left have the squares of what came in."""
   error = np.random.default_rng(0).standard_normal((1, 1, 2, 2, 1))
