@@ -161,7 +161,8 @@ def churn(
   (at, st), (alpha, sigma) = coefficients(t), coefficients(more)
   ratio = alpha / jnp.maximum(at, TINY)
   added = jnp.sqrt(jnp.maximum(sigma**2 - (ratio * st) ** 2, 0))
-  raised = jnp.where(more > t, ratio * xt + added * noise, xt)
+  # Compared in the shape of x: levels may come as one for each clip.
+  raised = jnp.where(alpha < at, ratio * xt + added * noise, xt)
   return heun(denoise, coefficients, raised, more, s, noise, past)
 
 
