@@ -24,53 +24,6 @@ from sora_jax.sampling import excerpts, tasks
 from sora_jax.sampling.request import Request
 from sora_jax.utils import tree
 
-FROM_INPUT = ("-",)  # prompts that come from standard input
-
-
-def sampling(config: ConfigDict) -> None:
-  """Whether the section `sample` agrees with itself, and its files are there.
-
-  Raises:
-    ValueError: naming the keys.
-  """
-  sample = config.sample
-  for name in ("source", "target", "mask", "file"):
-    if sample[name] and not Path(sample[name]).is_file():
-      raise ValueError(f"sample.{name}={sample[name]!r} is not a file")
-    if (
-      name in tasks.NEEDS.get(sample.task, ())
-      and sample.prompts
-      and not sample.file  # whose lines may bring their own
-      and not sample[name]
-    ):
-      raise ValueError(
-        f"sample.task={sample.task!r} needs a {name}: set sample.{name} to a "
-        "picture or video"
-      )
-  long = sample.rollout.seconds > 0
-  if "-" in sample.prompts and (
-    sample.prompts != FROM_INPUT or sample.file or not long
-  ):
-    raise ValueError(
-      "the prompt '-' reads a line for every block of one long video: it "
-      "stands alone, without sample.file, and sample.rollout.seconds > 0"
-    )
-  if long and (sample.clips or sample.formats != ("mp4",)):
-    raise ValueError(
-      "sample.rollout makes long mp4s of prompts: set sample.clips=0 and "
-      f"sample.formats=('mp4',), not {sample.clips} and {sample.formats}"
-    )
-  if sample.names == "vbench" and sample.clips:
-    raise ValueError(
-      f"sample.names='vbench' is for prompts: set sample.clips=0, not "
-      f"{sample.clips}"
-    )
-  if sample.clips and (wrong := set(sample.tasks) - set(excerpts.ANSWERED)):
-    raise ValueError(
-      f"sample.tasks={sorted(wrong)} of clips of the data: no clip says what "
-      f"is right; choose of {sorted(excerpts.ANSWERED)}"
-    )
-
 
 def heads(config: ConfigDict) -> None:
   """Whether the autoencoder's heads divide its width.
@@ -105,7 +58,7 @@ def sizes(config: ConfigDict) -> None:
       f"scales={config.scales}: give at least one share of `tokens`, each > 0 "
       "and <= 1"
     )
-  frames = _latent_frames(config)
+  frames = _latent_frames(config, config.data.frames)
   if frames > config.dit.frames:
     raise ValueError(
       f"data.frames={config.data.frames} makes {frames} latent frames and "
@@ -189,7 +142,7 @@ def evaluators(config: ConfigDict) -> None:
     if judges or ("oracle" in section and section.oracle == "world"):
       _exact(config, where)
     if "rollout" in section:
-      _rolls(config, section, where)
+      rolls(config, section, config.data.frames, where)
     if laws and sets.SETS[config.data.set].shots[0] > 1:
       raise ValueError(
         f"{where} judges clips of one shot, and those of data.set="
@@ -210,14 +163,20 @@ def _stays(config: ConfigDict, where: str) -> None:
     )
 
 
-def _rolls(config: ConfigDict, section: ConfigDict, where: str) -> None:
-  """Whether a block of a long video leaves something to make."""
+def rolls(
+  config: ConfigDict, section: ConfigDict, frames: int, where: str
+) -> None:
+  """Whether a block of so many frames leaves something to make.
+
+  Raises:
+    ValueError: naming the numbers and the key to change.
+  """
   anchor = "anchor" in section.rollout and section.rollout.anchor
-  known, there = section.keep + anchor, _latent_frames(config)
+  known, there = section.keep + anchor, _latent_frames(config, frames)
   if known >= there:
     raise ValueError(
       f"{where}.keep={section.keep} latent frames and the anchor fill a block "
-      f"of data.frames={config.data.frames}, which has {there}: lower it"
+      f"of {frames} frames, which has {there}: lower it"
     )
 
 
@@ -248,7 +207,7 @@ def _enough(config: ConfigDict, section: ConfigDict, where: str) -> None:
 def _judged_tasks(config: ConfigDict, section: ConfigDict, where: str) -> None:
   """Whether a judge's tasks leave something to make of the data's clips."""
   cell = config.autoencoder.model.compression
-  frames = 1 + cell[0] * (_latent_frames(config) - 1)
+  frames = 1 + cell[0] * (_latent_frames(config, config.data.frames) - 1)
   clip = np.zeros((frames, 2 * cell[1], 2 * cell[2], 3), np.uint8)
   keep = section.keep if "keep" in section else 2
   wanted = section.tasks if "tasks" in section else ()
@@ -288,8 +247,8 @@ def _exact(config: ConfigDict, where: str) -> None:
     )
 
 
-def _latent_frames(config: ConfigDict) -> int:
-  return 1 + (config.data.frames - 1) // config.autoencoder.model.compression[0]
+def _latent_frames(config: ConfigDict, frames: int) -> int:
+  return 1 + (frames - 1) // config.autoencoder.model.compression[0]
 
 
 # What may differ between training and sampling: how it is computed, and where

@@ -8,13 +8,14 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
-from sora_jax import build, check, estimate, report, trained
+from sora_jax import build, estimate, report, trained
 from sora_jax import export as export_lib
 from sora_jax.data.words import Words
 from sora_jax.evaluators.context import first_of_each
@@ -23,7 +24,9 @@ from sora_jax.packing import patchify
 from sora_jax.run import Run
 from sora_jax.sampling.folder import NAMES, STEERED, Samples
 from sora_jax.sampling.request import Request
+from sora_jax.sampling.rollout import Rollout
 from sora_jax.training import loop, when
+from sora_jax.types import State
 from sora_jax.utils import logs, media, processes, sections, tree
 
 
@@ -84,7 +87,8 @@ def sample(run: Run) -> None:
     pipeline.check(requests)
   state = run.restored("dit")
   step = int(state.step)
-  told = [_told(run, request, step) for request in requests]
+  weights = tree.digest([state.ema, state.frozen])
+  told = [_told(run, request, step, weights) for request in requests]
   samples = Samples(run.notes / "samples", stems, told, config.formats)
   missing = samples.missing
   logs.say(
@@ -92,12 +96,11 @@ def sample(run: Run) -> None:
     f"{len(requests) - len(missing)} are there"
   )
   samples.begin()
-  wanted = [requests[i] for i in missing]
-  weights = (state.ema, state.frozen, wanted)
   if frames and missing:
-    _rolled(roll, weights, frames, samples, config, told)
+    _rolled(roll, state, requests, frames, samples, config, told)
   elif missing:
-    for i, video in pipeline.each(*weights):
+    wanted = [requests[i] for i in missing]
+    for i, video in pipeline.each(state.ema, state.frozen, wanted):
       for path in samples.files(missing[i]):
         media.write(path, video, config.fps, _texts(told[missing[i]]))
       samples.done(missing[i])
@@ -128,8 +131,10 @@ def _asked(run: Run) -> tuple[list[Request], list[str]]:
   return requests + more, stems
 
 
-def _told(run: Run, request: Request, step: int) -> dict[str, Any]:
-  """All that makes a video, JSON-able."""
+def _told(
+  run: Run, request: Request, step: int, weights: str
+) -> dict[str, Any]:
+  """All that makes a video, JSON-able; weights are told by their digest."""
   told: dict[str, Any] = {}
   for field in dataclasses.fields(request):
     value = getattr(request, field.name)
@@ -153,7 +158,8 @@ def _told(run: Run, request: Request, step: int) -> dict[str, Any]:
   where = trained.folder(config, run.workdir, "dit")
   if where != run.workdir / "dit":
     told["checkpoint"] = str(where)
-  return told | {"step": step, "config": sections.digest(made_of)}
+  told |= {"step": step, "weights": weights}
+  return told | {"config": sections.digest(made_of)}
 
 
 def _texts(told: Mapping[str, Any]) -> dict[str, str]:
@@ -184,22 +190,38 @@ class _Steering:
     return None
 
 
-def _rolled(roll, weights, frames: int, samples: Samples, config, told) -> None:
-  """Writes long videos, frame by frame, as they are made."""
+def _rolled(
+  roll: Rollout,
+  state: State,
+  requests: Sequence[Request],
+  frames: int,
+  samples: Samples,
+  config: ConfigDict,
+  told: Sequence[Mapping[str, Any]],
+) -> None:
+  """Writes long videos, frame by frame, as they are made.
+
+  As many at a time as a call of the sampler holds: what is finished then stays,
+  and no more files are open.
+  """
   missing, steering = samples.missing, None
-  if config.prompts == check.FROM_INPUT:
+  if config.prompts == build.FROM_INPUT:
     steering = _Steering(config.fps, roll.pipeline.words)
-  with contextlib.ExitStack() as stack:
-    adds = [
-      stack.enter_context(
-        media.writing(samples.files(i)[0], config.fps, _texts(told[i]))
-      )
-      for i in missing
-    ]
-    for i, part in roll(*weights, frames, steering):
-      adds[i](part)
-  for i in missing:
-    samples.done(i, **({STEERED: steering.told} if steering else {}))
+  most = roll.at_once([requests[i] for i in missing])
+  for start in range(0, len(missing), most):
+    some = missing[start : start + most]
+    wanted = [requests[i] for i in some]
+    with contextlib.ExitStack() as stack:
+      adds = [
+        stack.enter_context(
+          media.writing(samples.files(i)[0], config.fps, _texts(told[i]))
+        )
+        for i in some
+      ]
+      for i, part in roll(state.ema, state.frozen, wanted, frames, steering):
+        adds[i](part)
+    for i in some:
+      samples.done(i, **({STEERED: steering.told} if steering else {}))
 
 
 def dryrun(run: Run) -> None:

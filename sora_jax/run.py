@@ -348,7 +348,7 @@ class Run:
     )
 
   def sample(
-    self, prompts: Sequence[str | Request], **changes
+    self, prompts: str | Sequence[str | Request], **changes
   ) -> list[np.ndarray]:
     """Videos uint8 [T, H, W, 3] of prompts, from the last checkpoint.
 
@@ -356,6 +356,7 @@ class Run:
       prompts: plain, scripts, or whole requests.
       **changes: see `build.request`; source="picture.png" or uint8 pixels.
     """
+    prompts = (prompts,) if isinstance(prompts, str) else prompts
     first = changes.pop("seed", self.config.sample.seed)
     requests = [
       build.request(self.config, asked, seed=first + i, **changes)

@@ -11,6 +11,7 @@ from sora_jax import build, check
 from sora_jax.types import Clip
 from sora_jax.utils import sections
 
+ZERO = {"name": "zero", "scale": 2.0, "low": 0.0, "high": 1.0}
 LONG = {"sample.rollout.seconds": 9.0, "sample.clips": 0}
 
 
@@ -60,6 +61,19 @@ def changed(changes, base=dit_b):
     ({"sample.prompts": ("-", "a"), **LONG}, "stands alone"),
     ({"sample.clips": 1, "sample.rollout.seconds": 9.0}, r"sample\.clips=0"),
     ({"sample.formats": ("gif",), **LONG}, r"formats=\('mp4',\)"),
+    ({"sample.formats": ("gif",), "sample.fps": 60.0}, "gif .* at most 50"),
+    (
+      {"sample.keep": 9, "stages": ("autoencoder", "dit"), **LONG},
+      r"sample\.keep=9 latent frames and the anchor fill a block",
+    ),
+    ({"sample.size": (1601, 16, 16)}, r"has 1604 tokens and dit\.rows\.length"),
+    (
+      {
+        "sample.solver.name": "unipc",
+        "sample.guidance": ZERO | {"start": 0.9},
+      },
+      r"start=0\.9 .* choose one of \['euler', 'ancestral'",
+    ),
     ({"sample.names": "vbench"}, r"set sample\.clips=0"),
     ({"sample.tasks": ("loop",)}, r"\['loop'\].*'connect'"),
     ({"sample.prompts": ("[0s] a [1",)}, "position 7"),

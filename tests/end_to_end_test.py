@@ -17,6 +17,7 @@ from orbax.checkpoint import v1 as ocp
 from sora_jax import build, modes
 from sora_jax.data.latents import StaleCache
 from sora_jax.run import Run
+from sora_jax.sampling.rollout import Rollout
 from sora_jax.utils import logs, media
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -272,6 +273,51 @@ def test_a_long_video_steered_line_by_line(copy, tiny, monkeypatch):
   (again,), _ = sampled(copy, tiny, prompts=("-",), **options)
   assert again == line
   assert (copy / "samples" / line["files"][0]).read_bytes() == before
+
+
+def test_long_videos_are_finished_a_few_at_a_time(copy, tiny, monkeypatch):
+  """Whoever interrupts many of them loses those that are being made."""
+  calls, roll = [], Rollout.__call__
+
+  def interrupted(self, params, frozen, requests, *rest):
+    calls.append(len(requests))
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+    return roll(self, params, frozen, requests, *rest)
+
+  monkeypatch.setattr(Rollout, "at_once", lambda self, requests: 1)
+  monkeypatch.setattr(Rollout, "__call__", interrupted)
+  shutil.rmtree(copy / "samples")
+  options = {"prompts": ("a red three", "a green eight"), "keep": 1}
+  options |= {"size": (9, 16, 16), "rollout.seconds": 2.0}
+  with pytest.raises(KeyboardInterrupt):
+    sampled(copy, tiny, **options)
+  first = (copy / "samples" / "samples.jsonl").read_text().splitlines()
+  assert [json.loads(line)["prompt"] for line in first] == ["a red three"]
+  lines, _ = sampled(copy, tiny, **options)
+  assert calls == [1, 1, 1]
+  assert [json.dumps(lines[0])] == first and len(lines) == 2
+
+
+def test_other_weights_make_other_videos(copy, tiny, monkeypatch):
+  """Trained anew to the same step, or another decoder: all that is told."""
+  shutil.rmtree(copy / "samples")
+  (line,), before = sampled(copy, tiny, prompts=("a red three",))
+  restored = Run.restored
+
+  def changed(self, name):
+    state = restored(self, name)
+    frozen = dict(state.frozen)
+    frozen["autoencoder"] = jax.tree.map(
+      lambda x: 1.01 * x, frozen["autoencoder"]
+    )
+    return state.replace(frozen=frozen)
+
+  monkeypatch.setattr(Run, "restored", changed)
+  (other,), after = sampled(copy, tiny, prompts=("a red three",))
+  assert other["weights"] != line["weights"]
+  name = line["files"][0]
+  assert after[name] > before[name]
 
 
 def test_a_notebook_needs_five_lines(copy):

@@ -122,6 +122,37 @@ def test_a_source_keeps_its_aspect_ratio(tiny, tmp_path):
   assert found.source.shape[1:3] == (height, width)
 
 
+def test_a_size_that_is_told_holds(tiny, tmp_path, capsys):
+  """And what stands out of it, or of a bucket, is not cut off in silence."""
+  source = picture(tmp_path / "square.png", (40, 40))
+  config = tiny({"sample.size": (9, 16, 16)})
+  asked = {"task": "i2v", "source": source}
+  found = build.request(config, "a", **asked, size=(9, 16, 32))
+  assert found.size == (9, 16, 32) and found.source.shape[1:3] == (16, 32)
+  assert "50% of" in capsys.readouterr().out
+  assert build.request(config, "a", **asked).size == (9, 16, 16)
+  assert "cut off" not in capsys.readouterr().out
+  picture(tmp_path / "wide.png", (20, 160))
+  build.request(config, "a", task="i2v", source=str(tmp_path / "wide.png"))
+  assert "cut off" in capsys.readouterr().out
+
+
+def test_what_guides_needs_guidance(tiny):
+  config = tiny({"sample.guidance.scale": 1.0})
+  for given in ({"negative": "a blue one"}, {"scales": (2.0,)}):
+    with pytest.raises(ValueError, match="needs guidance"):
+      build.request(config, "a", **given)
+    assert build.request(tiny(), "a", **given)
+
+
+def test_a_longer_source_is_not_cut_in_silence(tiny, tmp_path, capsys):
+  video = np.random.default_rng(0).integers(0, 255, (24, 16, 16, 3), np.uint8)
+  media.write(tmp_path / "long.mp4", video, 8.0)
+  asked = {"task": "edit", "source": str(tmp_path / "long.mp4")}
+  requests(tiny, **asked, size=(9, 16, 16))
+  assert "the first 9 frames of the source's 24" in capsys.readouterr().out
+
+
 def test_interpolation_takes_the_frames_of_a_file_as_they_are(tiny, tmp_path):
   rng = np.random.default_rng(0)
   video = rng.integers(0, 255, (5, 16, 16, 3), np.uint8)
@@ -131,6 +162,21 @@ def test_interpolation_takes_the_frames_of_a_file_as_they_are(tiny, tmp_path):
   assert len(found.source) == 5 and found.size[0] == 9
   found = requests(tiny, **asked, fps=16.0)[0]
   assert len(found.source) == 5 and found.size[0] == 17
+  for fps in (4.0, 6.0):
+    with pytest.raises(ValueError, match=r"multiple of it: set that to 8"):
+      requests(tiny, **asked, fps=fps)
+
+
+def test_interpolation_takes_as_much_as_fits(tiny, tmp_path, capsys):
+  video = np.random.default_rng(0).integers(0, 255, (6, 16, 16, 3), np.uint8)
+  media.write(tmp_path / "odd.gif", video, 4.0)
+  asked = {"task": "interpolate", "source": str(tmp_path / "odd.gif")}
+  found = requests(tiny, **asked, fps=8.0)[0]
+  assert len(found.source) == 5 and found.size[0] == 9
+  assert "the first 5 frames" in capsys.readouterr().out
+  media.write(tmp_path / "odd.gif", video[:2], 4.0)
+  with pytest.raises(ValueError, match="has 2: give at least 3"):
+    requests(tiny, **asked, fps=8.0)
 
 
 def test_lines_with_a_seed_repeat_with_others(tiny, tmp_path):
@@ -145,6 +191,10 @@ def test_outpainting_fits_the_source_into_the_size(tiny, tmp_path):
   found = requests(tiny, task="outpaint", source=source, size=(9, 24, 32))[0]
   assert found.size == (9, 24, 32)
   assert found.source.shape == (1, 8, 32, 3)
+  # In its own aspect ratio it leaves room.
+  own = picture(tmp_path / "own.png", (96, 128))
+  found = requests(tiny, task="outpaint", source=own, size=(9, 24, 32))[0]
+  assert found.source.shape == (1, 18, 24, 3)
   # What is smaller stays as it is.
   found = requests(tiny, task="outpaint", source=source, size=(9, 32, 96))[0]
   assert found.source.shape == (1, 20, 80, 3)
@@ -161,6 +211,9 @@ def test_a_mask_is_white_where_something_is_to_be_made(tiny, tmp_path):
   half = found.size[1] // 2
   assert found.mask.dtype == bool
   assert found.mask[:, :half].all() and not found.mask[:, half:].any()
+  media.write(tmp_path / "mask.png", white[:, :24], 8.0)
+  with pytest.raises(ValueError, match="24x32 pixels and the source 32x32"):
+    requests(tiny, **asked)
 
 
 def test_clips_of_the_data_are_continued_as_far_as_they_fit(tiny, capsys):

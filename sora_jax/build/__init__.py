@@ -25,6 +25,7 @@ from sora_jax.build.data import (
   words,
 )
 from sora_jax.build.requests import continuations, request, requests
+from sora_jax.build.sampling import FROM_INPUT, check_sampling, fits
 from sora_jax.build.training import evaluators, optimizers, schedule
 from sora_jax.build.transformer import (
   diffusion,
@@ -43,6 +44,7 @@ from sora_jax.utils.sections import key
 
 __all__ = [
   "DTYPES",
+  "FROM_INPUT",
   "autoencoder",
   "continuations",
   "diffusion",
@@ -105,7 +107,9 @@ def everything(config: ConfigDict) -> None:
     key({k: None for k in ("mp4", "gif")}, name, "sample.formats")
   if config.cost.device != "here":
     key(estimate.DEVICES, config.cost.device, "cost.device")
-  check.sampling(config)
+  check_sampling(config)
   name = NAMES[config.sample.names]
   for i, asked in enumerate(requests(config)):
     name(i, 0, asked)
+    if "sample" in config.stages:  # else there is no training before it
+      fits(config, asked)

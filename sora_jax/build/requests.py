@@ -5,20 +5,17 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from sora_jax.build.data import prepare
-from sora_jax.data import transforms
+from sora_jax.build.given import given
 from sora_jax.sampling import excerpts, script, tasks
 from sora_jax.sampling.request import Request
 from sora_jax.types import Clip
-from sora_jax.utils import logs, media
+from sora_jax.utils import logs
 
 
 def _numbers(kind: Callable) -> Callable[[Any], tuple]:
@@ -59,7 +56,6 @@ COLUMNS: dict[str, Callable[[Any], Any]] = {
   "context_noise": float,
   "seed": _whole,
 }
-_FILES = ("source", "target", "mask")
 
 
 def requests(config: ConfigDict) -> list[Request]:
@@ -102,24 +98,11 @@ def request(config: ConfigDict, prompt: str, **changes) -> Request:
   if wrong := sorted(set(changes) - set(COLUMNS)):
     raise ValueError(f"unknown {wrong}; valid: {[*COLUMNS][1:]}")
   asked = {k: sample[k] for k in COLUMNS if k != "prompt"} | changes
-  size, task = tuple(asked.pop("size")), asked["task"]
+  size = tuple(asked.pop("size"))
   if len(size) != 3:
     raise ValueError(f"size={size}: need frames, height and width")
-  rate = sample.fps
-  for name in _FILES:
-    found = asked[name]
-    if isinstance(found, (str, os.PathLike)):
-      found = None
-      if str(asked[name]):
-        found, rate = _given(config, Path(asked[name]), task, size[1:])
-      if name == "mask" and found is not None:
-        found = found.mean(axis=-1) > 127.5
-    asked[name] = found
-  if task == "interpolate" and rate != sample.fps:
-    steps = max(2, round(sample.fps / rate))  # each step of the file becomes
-    size = (1 + steps * (len(asked["source"]) - 1), *size[1:])
-  if asked["source"] is not None and task != "outpaint":
-    size = (size[0], *asked["source"].shape[1:3])
+  _check_guided(sample.guidance, asked)
+  asked, size = given(config, asked, size, "size" in changes)
   asked["at"], asked["scales"] = tuple(asked["at"]), tuple(asked["scales"])
   made = Request(script.parse(prompt, sample.fps), size, **asked)
   if not sample.rollout.seconds:  # of a long video this is the first block
@@ -155,23 +138,16 @@ def continuations(
   return out
 
 
-def _given(
-  config: ConfigDict, path: Path, task: str, box: tuple[int, int]
-) -> tuple[np.ndarray, float]:
-  """A picture or video of the user's in its bucket: uint8, frames per second.
-
-  Tasks that take frames for what they are get each once; others see the video
-  at the rate of what is made. What is to be outpainted must fit into the box.
-  """
-  if not path.is_file():
-    raise ValueError(f"{path} is not a file")
-  every = task in ("interpolate", "frames")
-  video, fps = media.read(path, fps=None if every else config.sample.fps)
-  scaled = prepare(config, "test", trimmed=False)
-  if task == "outpaint":
-    scaled = transforms.build([{"name": "fit", "size": box}])
-  clip = Clip(video, fps, "", str(path))
-  return scaled(clip, np.random.default_rng(0)).video, fps
+def _check_guided(section: ConfigDict, asked: Mapping[str, Any]) -> None:
+  """Refuses what says how to guide where nothing is guided."""
+  if "scale" in section and section.scale != 1:
+    return
+  for name in ("negative", "scales"):
+    if len(asked[name]):
+      raise ValueError(
+        f"{name}={asked[name]!r} needs guidance, and sample.guidance="
+        f"{section.to_dict()} is none: leave it out, or guide"
+      )
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -51,16 +51,25 @@ def bucket(
   fitting = [t for t in targets if all(n <= m for n, m in zip(t, size))]
   fitting = fitting or targets[:1]
   target = fitting[int(rng.integers(len(fitting)))]
-  if size == target:
+  return cover(clip, rng, size=target)
+
+
+def cover(
+  clip: Clip, rng: np.random.Generator, *, size: tuple[int, int]
+) -> Clip:
+  """Scales a clip to cover (H, W), and crops it evenly on both sides."""
+  del rng
+  have = clip.video.shape[1:3]
+  if have == tuple(size):
     return clip
-  (height, width), (to_height, to_width) = size, target
+  (height, width), (to_height, to_width) = have, size
   scale = max(to_height / height, to_width / width)
   # The part of the original that shows, as (left, top, right, bottom); rounding
   # must not push it outside.
   left = max(0.0, (width - to_width / scale) / 2)
   top = max(0.0, (height - to_height / scale) / 2)
   box = (left, top, width - left, height - top)
-  video = _scaled(clip.video, target, box)
+  video = _scaled(clip.video, tuple(size), box)
   return dataclasses.replace(clip, video=video, state=None)
 
 
@@ -187,6 +196,7 @@ _ORDERS = tuple(itertools.permutations(range(3)))[1:]
 
 TRANSFORMS = {
   "bucket": bucket,
+  "cover": cover,
   "fit": fit,
   "trim": trim,
   "thin": thin,

@@ -41,11 +41,9 @@ class Pipeline:
     guidance: a row of GUIDANCE with its options bound.
     grid: a row of GRIDS with its options bound.
     steps: solver steps.
-    rows: rows in one call of the sampler.
-    length: video tokens in a row.
-    text: text tokens in a row.
-    clips: most clips in a row.
-    decode_batch: clips decoded at once.
+    rows: rows in one call of the sampler, at most.
+    length, text, clips: video tokens, text tokens and clips in a row, at most.
+    decode_batch: clips decoded at once, at most.
     decode_frames: latent frames of a clip decoded at once.
     cache: see `sampler.sample`.
   """
@@ -152,7 +150,7 @@ class Pipeline:
     if not requests:
       raise ValueError("no requests: give at least one prompt")
     sizes = [self._size(r) for r in requests]
-    lengths = [int(np.prod(patchify.grid((*s, 1), self.patch))) for s in sizes]
+    lengths = [self.tokens(r) for r in requests]
     texts = [(self.words(r.prompt), self.words(r.negative)) for r in requests]
     most = [max(len(ids) for ids, _ in both) for both in texts]
     layouts = pack.plan(lengths, self.length, self.clips, most, self.text)
@@ -164,8 +162,9 @@ class Pipeline:
     """(Indices, drafts, latents) of one call after the other."""
     sizes, texts, (layout, words) = self._plan(requests)
     for start in range(0, layout.rows, self.rows):
-      members, part = layout.part(start, self.rows)
-      _, rider = words.part(start, self.rows)
+      rows = _filled(layout.rows - start, self.rows)
+      members, part = layout.part(start, rows)
+      _, rider = words.part(start, rows)
       some = [requests[i] for i in members]
       drafts = [self.draft(request) for request in some]
       canvases = self._canvases(frozen, drafts)
@@ -193,8 +192,8 @@ class Pipeline:
       members = [i for i, z in enumerate(latents) if z.shape == shape]
       for start in range(0, len(members), self.decode_batch):
         some = members[start : start + self.decode_batch]
-        # The last batch is filled up, so that each shape compiles once.
-        filled = some + [some[-1]] * (self.decode_batch - len(some))
+        count = _filled(len(some), self.decode_batch)
+        filled = some + [some[-1]] * (count - len(some))
         z = np.stack([latents[i] for i in filled])
         videos, _ = self._decoded(frozen, z, None)
         for i, video in zip(some, videos):
@@ -212,6 +211,11 @@ class Pipeline:
   def encode(self, frozen: PyTree, video: np.ndarray) -> np.ndarray:
     """Normalised latents [1, t, h, w, c] of one uint8 video [T, H, W, 3]."""
     return np.asarray(self._encode(frozen, video[None]))
+
+  def tokens(self, request: Request) -> int:
+    """Of a request's video."""
+    size = self._size(request)
+    return int(np.prod(patchify.grid((*size, 1), self.patch)))
 
   def _size(self, request: Request) -> tuple[int, int, int]:
     size = ae.latent_size(request.size, self.autoencoder.model.compression)
@@ -388,3 +392,8 @@ class Pipeline:
     return self.autoencoder.encode(
       frozen["autoencoder"], frozen["stats"], video
     )
+
+
+def _filled(count: int, most: int) -> int:
+  """A power of two that holds `count`, or `most`: few shapes to compile."""
+  return min(1 << (count - 1).bit_length(), most)

@@ -95,6 +95,13 @@ class Rollout:
         video.made += len(part)
         yield videos.index(video), part[:left]
 
+  def at_once(self, requests: Sequence[Request]) -> int:
+    """How many of these a call of the sampler holds, if their words fit."""
+    pipeline = self.pipeline
+    tokens = max(pipeline.tokens(request) for request in requests)
+    each = min(pipeline.length // tokens, pipeline.clips)
+    return pipeline.rows * max(each, 1)
+
   def check(self, requests: Sequence[Request], frames: int) -> None:
     """Raises the ValueErrors of `__call__`, before anything is made."""
     for request in requests:
@@ -108,10 +115,12 @@ class Rollout:
         )
       block = self._next(video)
       draft = self.pipeline.draft(block)
-      if draft.known[-1].any() or draft.after is not None:
+      ends = draft.known[-1].any() or draft.after is not None
+      if ends or draft.start < 1:
         raise ValueError(
-          f"task {request.task!r} says how a video ends, and a long one goes "
-          "on: choose a task that begins one, such as 't2v', 'i2v', 'extend'"
+          f"task {request.task!r} says all of a video or how it ends, and a "
+          "long one goes on: choose a task that begins one, such as 't2v', "
+          "'i2v', 'extend'"
         )
       self.pipeline.check([block])
       # The words of all that follow, whatever is handed on.

@@ -182,6 +182,9 @@ TASKS: dict[str, Callable[[Request, Size], Draft]] = {
 # What a task cannot do without; those that are not here need the prompt alone.
 NEEDS = {name: ("source",) for name in TASKS if name not in ("t2v", "t2i")}
 NEEDS |= {"connect": ("source", "target"), "inpaint": ("source", "mask")}
+# What some can do with besides.
+TAKES = {"first_last": ("target",), "edit": ("mask",), "frames": ("at",)}
+GIVEN = ("source", "target", "mask", "at")
 
 
 def draft(request: Request, cell: Size) -> Draft:
@@ -202,6 +205,14 @@ def draft(request: Request, cell: Size) -> Draft:
         f"task {request.task!r} needs a {name}: set sample.{name} to a picture "
         "or video"
       )
+  for name in GIVEN:
+    there = getattr(request, name)
+    there = there is not None and len(there) > 0
+    if there and request.task not in _using(name):
+      raise ValueError(
+        f"task {request.task!r} has no use for {name}: leave sample.{name} "
+        f"empty, or choose one of {_using(name)}"
+      )
   request.check_end(request.size[0])
   found = TASKS[request.task](request, cell)
   found = dataclasses.replace(found, latents=request.latents)
@@ -211,6 +222,14 @@ def draft(request: Request, cell: Size) -> Draft:
       "nothing is left to make: ask for more, or lower sample.keep"
     )
   return found
+
+
+def _using(name: str) -> list[str]:
+  """Tasks that have a use for something given."""
+  every = {**dict.fromkeys(TASKS, ()), **NEEDS}
+  return [
+    t for t, needs in every.items() if name in (*needs, *TAKES.get(t, ()))
+  ]
 
 
 def _blank(size: Size) -> tuple[np.ndarray, np.ndarray]:

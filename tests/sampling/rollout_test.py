@@ -184,6 +184,15 @@ def test_a_follower_steers_from_the_next_frame_on(model, blocks):
 # Mistakes ---------------------------------------------------------------------
 
 
+def test_as_many_roll_together_as_a_call_holds(model):
+  roll, small = Rollout(model.pipeline, "frames", anchor=False), request()
+  each = min(
+    model.pipeline.length // model.pipeline.tokens(small), model.pipeline.clips
+  )
+  assert each > 1
+  assert roll.at_once([small] * 9) == each * model.pipeline.rows
+
+
 def test_mistakes_are_found_before_anything_is_made(model):
   with pytest.raises(ValueError, match=r"'pixels'.*'frames', 'latents'"):
     Rollout(model.pipeline, "pixels", anchor=False)
@@ -192,5 +201,8 @@ def test_mistakes_are_found_before_anything_is_made(model):
   with pytest.raises(ValueError, match="frame 40 of a video of 30"):
     rolled(model, [request(prompt=((0, CAPTION), (40, OTHER)))], 30)
   ends = request(task="last_frame", source=clip(1))
-  with pytest.raises(ValueError, match="'last_frame' says how a video ends"):
+  with pytest.raises(ValueError, match="'last_frame' says all of a video"):
     rolled(model, [ends], 30)
+  edited = request(task="edit", source=clip(30))
+  with pytest.raises(ValueError, match="'edit' says all of a video"):
+    rolled(model, [edited], 60)

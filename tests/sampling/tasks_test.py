@@ -137,7 +137,8 @@ def test_long_sources_come_back_whole(keep):
   source, target, made = clip(30), clip(25, seed=1), clip(17, seed=2)
 
   def whole(task):
-    asked = request(task, source=source, target=target, keep=keep)
+    more = {"target": target} if task == "connect" else {}
+    asked = request(task, source=source, keep=keep, **more)
     found = tasks.draft(asked, CELL)
     return found.whole(np.where(found.known[..., None], found.video, made))
 
@@ -269,6 +270,17 @@ def test_mistakes(name):
 def test_an_unknown_task_names_the_others():
   with pytest.raises(ValueError, match=r"'t3v'.*'connect'.*'t2v'"):
     tasks.draft(dataclasses.replace(request("t2v"), task="t3v"), CELL)
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_what_a_task_has_no_use_for_is_refused(task):
+  """And not ignored: a picture that nothing looks at is a mistake."""
+  given = {"source": clip(1), "target": clip(1), "mask": box(), "at": (0,)}
+  optional = {"first_last": "target", "edit": "mask"}
+  takes = {*GIVEN.get(task, ()), optional.get(task)}
+  for name in set(given) - takes:
+    with pytest.raises(ValueError, match=f"{task}.* no use for {name}: leave"):
+      draft(task, **{name: given[name]})
 
 
 @pytest.mark.parametrize("changes", [{"keep": 0}, {"strength": 0.0}])

@@ -1,0 +1,100 @@
+"""Whether the section `sample` agrees with itself and with the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from sora_jax import check
+from sora_jax.models.autoencoder import latent_size
+from sora_jax.packing import patchify
+from sora_jax.sampling import excerpts, tasks
+from sora_jax.sampling.request import Request
+from sora_jax.utils import media
+
+# Solvers that ask once a step and do not look back.
+WAITING = ("euler", "ancestral", "renoise")
+FROM_INPUT = ("-",)  # prompts that come from standard input
+
+
+def check_sampling(config: ConfigDict) -> None:
+  """Whether the section `sample` agrees with itself, and its files are there.
+
+  Raises:
+    ValueError: naming the keys.
+  """
+  sample = config.sample
+  for name in ("source", "target", "mask", "file"):
+    if sample[name] and not Path(sample[name]).is_file():
+      raise ValueError(f"sample.{name}={sample[name]!r} is not a file")
+    if (
+      name in tasks.NEEDS.get(sample.task, ())
+      and sample.prompts
+      and not sample.file  # whose lines may bring their own
+      and not sample[name]
+    ):
+      raise ValueError(
+        f"sample.task={sample.task!r} needs a {name}: set sample.{name} to a "
+        "picture or video"
+      )
+  long = sample.rollout.seconds > 0
+  if "-" in sample.prompts and (
+    sample.prompts != FROM_INPUT or sample.file or not long
+  ):
+    raise ValueError(
+      "the prompt '-' reads a line for every block of one long video: it "
+      "stands alone, without sample.file, and sample.rollout.seconds > 0"
+    )
+  if long and (sample.clips or sample.formats != ("mp4",)):
+    raise ValueError(
+      "sample.rollout makes long mp4s of prompts: set sample.clips=0 and "
+      f"sample.formats=('mp4',), not {sample.clips} and {sample.formats}"
+    )
+  if long:
+    check.rolls(config, sample, sample.size[0], "sample")
+  for name in sample.formats:
+    if not 0 < sample.fps <= media.WRITABLE[f".{name}"]:
+      raise ValueError(
+        f"sample.fps={sample.fps}: a {name} takes more than 0 and at most "
+        f"{media.WRITABLE[f'.{name}']} frames a second"
+      )
+  _waits(sample)
+  if sample.names == "vbench" and sample.clips:
+    raise ValueError(
+      f"sample.names='vbench' is for prompts: set sample.clips=0, not "
+      f"{sample.clips}"
+    )
+  if sample.clips and (wrong := set(sample.tasks) - set(excerpts.ANSWERED)):
+    raise ValueError(
+      f"sample.tasks={sorted(wrong)} of clips of the data: no clip says what "
+      f"is right; choose of {sorted(excerpts.ANSWERED)}"
+    )
+
+
+def _waits(sample: ConfigDict) -> None:
+  """Whether the solver can wait, if guidance wants it to."""
+  guidance, solver = sample.guidance, sample.solver.name
+  if guidance.name != "zero" or guidance.start >= 1 or solver in WAITING:
+    return
+  raise ValueError(
+    f"sample.solver={solver!r} takes a step from what several say, and "
+    f"sample.guidance.start={guidance.start} lets the first of them say "
+    f"nothing: choose one of {list(WAITING)}, or start=1.0"
+  )
+
+
+def fits(config: ConfigDict, request: Request) -> None:
+  """Whether a row holds a request's video.
+
+  Raises:
+    ValueError: naming both numbers and the keys to change.
+  """
+  cells = latent_size(request.size, config.autoencoder.model.compression)
+  tokens = int(np.prod(patchify.grid((*cells, 1), config.dit.patch)))
+  if tokens > config.dit.rows.length:
+    raise ValueError(
+      f"a video of {request.size} has {tokens} tokens and dit.rows.length is "
+      f"{config.dit.rows.length}: raise it, or ask for less (sample.size)"
+    )
