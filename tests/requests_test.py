@@ -94,6 +94,31 @@ FAULTS = {
 }
 
 
+@pytest.mark.parametrize(
+  "name, text, prompts",
+  [
+    ("cell.csv", 'prompt\n"a red\nball"\n', ["a red\nball"]),
+    ("windows.csv", '\ufeffprompt\r\n"a\r\nb"\r\nc\r\n', ["a\nb", "c"]),
+    ("strange.csv", "prompt\na\u2028b\x85c\n", ["a\u2028b\x85c"]),
+    ("mark.txt", "\ufeffa\r\nb\r\n", ["a", "b"]),
+    ("strange.txt", "a\u2028b\x85c\x0cd\n", ["a\u2028b\x85c\x0cd"]),
+    ("mark.jsonl", '\ufeff{"prompt": "a"}\r\n', ["a"]),
+    ("strange.jsonl", '{"prompt": "a\u2028b\x85c"}\n', ["a\u2028b\x85c"]),
+  ],
+)
+def test_prompts_are_what_the_file_says(tiny, tmp_path, name, text, prompts):
+  (tmp_path / name).write_text(text, "utf-8", newline="")
+  found = requests(tiny, file=str(tmp_path / name))
+  assert [one.prompt for one in found] == prompts
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_a_prompt_file_that_is_no_text_is_named(tiny, tmp_path, name):
+  (tmp_path / name).write_text("prompt\n", "utf-16")
+  with pytest.raises(ValueError, match=rf"{name}' is no UTF-8 text: .*0xff"):
+    requests(tiny, file=str(tmp_path / name))
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_faults_in_prompt_files_have_a_place(tiny, tmp_path, name):
   text, message = FAULTS[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -158,8 +159,14 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     )
   if not path.is_file():
     raise ValueError(f"sample.file={str(path)!r} is not a file")
+  try:
+    text = path.read_text("utf-8-sig")  # spreadsheets begin with a mark
+  except UnicodeDecodeError as error:
+    raise ValueError(
+      f"sample.file={str(path)!r} is no UTF-8 text: {error}"
+    ) from error
   count = 0
-  for number, found in FORMATS[path.suffix](path.read_text("utf-8")):
+  for number, found in FORMATS[path.suffix](text):
     where = f"{path} line {number}"
     wrong = set(found) - set(COLUMNS)
     if wrong or "prompt" not in found:
@@ -184,7 +191,8 @@ Numbered = Iterator[tuple[int, Mapping[str, Any]]]
 
 def _txt(text: str) -> Numbered:
   """A prompt a line; empty lines say nothing."""
-  for number, line in enumerate(text.splitlines(), 1):
+  # Not `splitlines`: what else it takes for a line's end may stand in a prompt.
+  for number, line in enumerate(text.split("\n"), 1):
     if line.strip():
       yield number, {"prompt": line.strip()}
 
@@ -203,7 +211,9 @@ def _jsonl(text: str) -> Numbered:
 
 def _csv(text: str) -> Numbered:
   """A table whose first line names the columns; empty cells say nothing."""
-  reader = csv.DictReader(text.splitlines(), restkey="too many cells")
+  reader = csv.DictReader(
+    io.StringIO(text, newline=""), restkey="too many cells"
+  )
   for found in reader:
     cells = {k: v for k, v in found.items() if v or k == "prompt"}
     yield reader.line_num, cells
