@@ -25,7 +25,7 @@ setuptools.setup(
     "numpy",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
-    "pillow",
+    "pillow>=10.1",
     "safetensors",
     "scikit-image",
     "scikit-learn",

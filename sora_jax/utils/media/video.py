@@ -90,6 +90,7 @@ def read(
   start: float = 0.0,
   frames: int | None = None,
   fps: float | None = None,
+  backdrop: int = 255,
 ) -> tuple[np.ndarray, float]:
   """Decodes a window of a video, or an image as one frame.
 
@@ -99,6 +100,8 @@ def read(
     frames: at most this many; fewer where the file ends, never repeated past
       its end. None reads to the end.
     fps: resample by time stamps to this rate; None keeps the frames as stored.
+    backdrop: grey level, 0 to 255, behind what is transparent in an image file;
+      of a gif it is always white.
 
   Returns:
     uint8 [T, H, W, 3] and its frames per second: `fps`, or the file's mean.
@@ -112,7 +115,7 @@ def read(
     raise ValueError(f"{given}: need start >= 0, the others > 0 or None")
   with decoding(path):
     if _is_image(path):
-      return _read_image(path)[None], fps or 1.0
+      return _read_image(path, backdrop)[None], fps or 1.0
     with _open(path) as (container, stream):
       slack = float(stream.time_base) / 2
       timed = _timed(container, stream, start + slack)
@@ -299,9 +302,17 @@ def _is_image(path: Path | bytes) -> bool:
   return not isinstance(path, bytes) and suffix_of(path) in IMAGE_EXTENSIONS
 
 
-def _read_image(path: Path) -> np.ndarray:
+def _read_image(path: Path, backdrop: int) -> np.ndarray:
   with Image.open(path) as image:
-    return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    image = ImageOps.exif_transpose(image)
+  if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip
+    grey = np.clip(np.asarray(image), 0, 65535) / 257
+    image = Image.fromarray(grey.round().astype(np.uint8))
+  if image.has_transparency_data:
+    # Under transparent pixels stand colours that nobody was meant to see.
+    behind = Image.new("RGBA", image.size, (backdrop, backdrop, backdrop, 255))
+    image = Image.alpha_composite(behind, image.convert("RGBA"))
+  return np.array(image.convert("RGB"))
 
 
 def _write_mp4(path, video, fps, metadata, crf, audio, rate) -> None:
