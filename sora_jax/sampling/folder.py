@@ -23,6 +23,9 @@ from sora_jax.utils import files, media
 LINES = "samples.jsonl"
 SHEET = 32  # videos on the contact sheet at most
 FRAMES = 8  # of each, at most
+# Files of more frames are not read whole: of few, that is quicker than to seek,
+# and small (64 of 256 pixels are 13 MB); an hour of them would be 17 GB.
+WHOLE = 64
 STEERED = "steered"  # what a line says of prompts that came on the way
 
 
@@ -144,8 +147,7 @@ class Samples:
       prompt, task = joined(told["prompt"]), told["task"]
       if source is not None:
         rows.append((f"given: {prompt}", _few(source)))
-      video, _ = media.read(self.files(index)[0])
-      rows.append((f"{task}: {prompt}", _few(video)))
+      rows.append((f"{task}: {prompt}", _shown(self.files(index)[0])))
     return rows
 
   def _line(self, index: int) -> dict[str, Any]:
@@ -176,7 +178,28 @@ def _whole(path: Path) -> bool:
   return path.is_file() and path.stat().st_size > 0
 
 
+def _some(length: int) -> np.ndarray:
+  """Which frames of a video are shown."""
+  return np.linspace(0, length - 1, min(length, FRAMES)).round().astype(int)
+
+
 def _few(video: np.ndarray) -> np.ndarray:
   """A copy of some frames, so that a long video need not be held."""
-  at = np.linspace(0, len(video) - 1, min(len(video), FRAMES)).round()
-  return video[at.astype(int)].copy()
+  return video[_some(len(video))].copy()
+
+
+def _shown(path: Path) -> np.ndarray:
+  """Some frames of a file, in memory that does not grow with its length.
+
+  Those of a gif, which was held whole to be written, have no even times at
+  which to find them.
+  """
+  info = media.probe(path)
+  if info.frames <= WHOLE or path.suffix != ".mp4":
+    return _few(media.read(path)[0])
+  return np.concatenate(
+    [
+      media.read(path, start=i / info.fps, frames=1, fps=info.fps)[0]
+      for i in _some(info.frames)
+    ]
+  )

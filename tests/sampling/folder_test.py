@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from sora_jax.sampling import folder
 from sora_jax.sampling.folder import LINES, NAMES, Samples
 from sora_jax.sampling.request import Request
 from sora_jax.utils import media
@@ -119,6 +120,31 @@ def test_the_sheet_shows_what_was_given(tmp_path):
     "t2v: a 2",
   ]
   assert [int(video.mean()) for _, video in rows] == [0, 0, 40, 80]
+
+
+@pytest.mark.parametrize("fps", [8, 29.97, 24000 / 1001])
+def test_a_long_video_is_shown_without_being_held(tmp_path, monkeypatch, fps):
+  told = [{"prompt": "a", "task": "t2v", "size": (90, 16, 16)}]
+  found = samples(tmp_path, told, ["a"], ("mp4",))
+  found.begin()
+  levels = np.linspace(0, 255, 90).astype(np.uint8)
+  with media.writing(found.files(0)[0], fps) as add:
+    add(np.broadcast_to(levels[:, None, None, None], (90, 16, 16, 3)))
+  monkeypatch.setattr(folder, "WHOLE", 90)
+  ((_, whole),) = found.sheet([None])
+  assert len(whole) == folder.FRAMES
+  monkeypatch.undo()
+  held, read = [], media.read
+
+  def watched(*args, **kwargs):
+    video, rate = read(*args, **kwargs)
+    held.append(len(video))
+    return video, rate
+
+  monkeypatch.setattr(media, "read", watched)
+  ((_, shown),) = found.sheet([None])
+  np.testing.assert_array_equal(shown, whole)
+  assert set(held) == {1}
 
 
 def test_names():
