@@ -113,9 +113,11 @@ class Samples:
   def begin(self) -> None:
     """Makes the folder; of its lines those stay that are still right.
 
-    Videos that are not wanted now, and in nobody's way, stay as well.
+    Videos that are not wanted now, and in nobody's way, stay as well; halves of
+    videos, of runs that were killed, do not.
     """
     self.folder.mkdir(parents=True, exist_ok=True)
+    media.tidy(self.folder)
     self._write(sorted(self._done))
 
   def done(self, index: int, **more: Any) -> None:

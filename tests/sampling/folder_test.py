@@ -1,6 +1,9 @@
 """The folder of samples: what is there, what is missing, what it is called."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -95,6 +98,35 @@ def test_a_line_that_was_cut_off_says_nothing(tmp_path):
   path = tmp_path / "samples" / LINES
   path.write_text(path.read_text()[:-10])
   assert samples(tmp_path).missing == [1, 2]
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from sora_jax.utils import media
+with media.writing(sys.argv[1], 8.0) as add:
+  add(np.zeros((90, 8, 8, 3), np.uint8))  # the encoder holds back some 50
+  os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_killed_runs_left_goes_and_what_is_written_stays(tmp_path):
+  found = samples(tmp_path)
+  found.begin()
+  path = found.files(0)[0]
+  done = subprocess.run([sys.executable, "-c", KILLED, str(path)])
+  assert done.returncode == -signal.SIGKILL
+  (left,) = path.parent.glob(".*.mp4")
+  elsewhere = left.with_name(f".other{left.name}")
+  elsewhere.touch()
+  (path.parent / ".a-stranger.mp4").touch()
+  with media.writing(path, 8.0) as add:
+    add(np.zeros((90, 8, 8, 3), np.uint8))
+    samples(tmp_path).begin()
+    assert not left.exists()
+    assert len(list(path.parent.glob(".*.mp4"))) == 3
+  assert media.probe(path).frames == 90
+  assert elsewhere.exists() and (path.parent / ".a-stranger.mp4").exists()
 
 
 def test_one_frame_is_a_png(tmp_path):

@@ -7,6 +7,7 @@ from sora_jax.utils.media.files import (
   VIDEO_EXTENSIONS,
   Path,
   Undecodable,
+  tidy,
 )
 from sora_jax.utils.media.sheets import Rows, contact_sheet, sheet
 from sora_jax.utils.media.video import (
@@ -35,6 +36,7 @@ __all__ = [
   "read_audio",
   "read_metadata",
   "sheet",
+  "tidy",
   "write",
   "writing",
 ]

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import pathlib
+import socket
 import uuid
 from collections.abc import Iterator
 
@@ -69,9 +70,32 @@ def check_video(video: np.ndarray) -> None:
 @contextlib.contextmanager
 def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a hidden name in the same folder; it replaces `path` on success."""
-  temporary = path.with_name(f".{uuid.uuid4().hex}{suffix_of(path)}")
+  writer = f".{_machine()}-{os.getpid()}"
+  temporary = path.with_name(f"{writer}-{uuid.uuid4().hex}{suffix_of(path)}")
   try:
     yield temporary
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def tidy(folder: pathlib.Path) -> None:
+  """Removes what `atomic` left in processes that were killed.
+
+  Only where the process can be seen to be gone: files of other machines stay,
+  and those of a number that another process has now.
+  """
+  for path in folder.glob(f".{_machine()}-*-{'[0-9a-f]' * 32}.*"):
+    try:
+      os.kill(int(path.name.split("-")[-2]), 0)  # no signal, only the question
+    except ProcessLookupError:
+      path.unlink(missing_ok=True)
+    except PermissionError:  # it lives, and is somebody else's
+      continue
+
+
+def _machine() -> str:
+  """Where a process number means the same: a host, or a container on it."""
+  space = pathlib.Path("/proc/self/ns/pid")
+  inside = space.stat().st_ino if space.exists() else 0
+  return f"{socket.gethostname()}-{inside}"
