@@ -20,8 +20,8 @@ what they share, instead of running them; the sweep itself then collects what
 they found.
 
 results/NAME.csv has a line for each point and seed, with the minutes and the
-model FLOPs (in 1e15) that its transformer was trained for, and says what made
-it; results/NAME.png is the plot.
+model FLOPs (in 1e15, blank for one that is given) that its transformer was
+trained for, and says what made it; results/NAME.png is the plot.
 """
 
 from __future__ import annotations
@@ -223,11 +223,12 @@ class Point:
     tested = run.data.clips(run.config.evaluation.split)
     found["test set"] = record.counted(tested)
     found["minutes"] = checkpoint.load_meta(dit)["seconds"] / 60
-    batch, frozen = run.abstract_inputs("dit")
-    stage = run.stage("dit", batch, frozen, epoch=1)
-    flops = run.model_flops("dit", stage, batch, frozen)
-    steps = checkpoint.load(dit, {"step": stage.abstract.step})["step"]
-    found["pflops"] = flops * int(steps) / 1e15
+    if not self.given:  # another may have been trained on other batches
+      batch, frozen = run.abstract_inputs("dit")
+      stage = run.stage("dit", batch, frozen, epoch=1)
+      flops = run.model_flops("dit", stage, batch, frozen)
+      steps = checkpoint.load(dit, {"step": stage.abstract.step})["step"]
+      found["pflops"] = flops * int(steps) / 1e15
     text = json.dumps({"config": told, "metrics": found})
     files.write_text(path, text)
     return found
@@ -312,7 +313,8 @@ def row(
   if missing := [name for name in metrics if name not in found]:
     raise ValueError(f"METRICS has {missing}, and found are {sorted(found)}")
   values = {name: round(found[name], 4) for name in metrics}
-  minutes, pflops = round(found["minutes"], 1), float(f"{found['pflops']:.4g}")
+  minutes = round(found["minutes"], 1)
+  pflops = "" if point.given else float(f"{found['pflops']:.4g}")
   named = {"point": point.name, "seed": point.seed}
   named |= {"test set": found["test set"]}
   return named | {"minutes": minutes, "pflops": pflops} | values

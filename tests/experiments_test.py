@@ -38,6 +38,12 @@ def test_a_result_file_says_what_made_it(tmp_path, monkeypatch):
     record.save("none", [])
 
 
+@pytest.mark.parametrize("name", ("demo", "tasks", "physics", "drift", "edits"))
+def test_no_result_counts_the_flops_of_weights_that_were_given(name):
+  about, rows = record.load(name)
+  assert about["weights"] and not any(row["pflops"] for row in rows)
+
+
 def test_points_are_chosen_by_name():
   names = ["base", "own colours"]
   assert record.chosen(None, names) == (names, "")

@@ -127,6 +127,7 @@ def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
   (point,) = sweep.points(module, 1, tmp_path / "given")
   told = point.judge()
   assert len(trained) == 3 and not point.model.exists()
+  assert "pflops" in found[0].judge() and "pflops" not in told
   assert all(told[name] == rows[0][name] for name in module.METRICS)
   heads = [line for line in sweep.commands("x", [point], []) if line[0] == "#"]
   assert heads == ["# judge: 1 at once, after those above"]
@@ -144,6 +145,18 @@ def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
   ]
   assert (saved[0]["time"], saved[0]["psnr"]) == (1, metrics.BEST_PSNR)
   assert all(0 < row["psnr_worst"] <= row["psnr"] for row in saved)
+
+
+def test_flops_of_a_given_transformer_are_left_open(tiny, tmp_path):
+  given = {"dit.checkpoint": "d", "autoencoder.checkpoint": "a"}
+  found = {"captions/generated/all": 1.0, "test set": "8 clips"}
+  found |= {"minutes": 2.0, "pflops": 3.0}
+  config = experiment(tiny, {}).base()
+  for changes, pflops in (({}, 3.0), (given, "")):
+    made = sweep.changed(config, "p", changes)
+    point = sweep.Point("p", 0, made, tmp_path)
+    row = sweep.row(point, ("captions/generated/all",), found)
+    assert row["pflops"] == pflops
 
 
 def test_commands_make_what_is_shared_before_who_shares_it(tiny, tmp_path):
