@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 import pathlib
 import shutil
@@ -12,12 +13,18 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 
 from matplotlib.figure import Figure
+from ml_collections import ConfigDict
 
 from sora_jax.training import exported
 from sora_jax.types import Clip
-from sora_jax.utils import files, tree
+from sora_jax.utils import files, sections, tree
 
 ENDS = ("low", "high")  # of an interval
+# What the column of that name says, and what it does not.
+TEST_SET = (
+  "the whole split, counted and hashed; an evaluator judges some of its first "
+  "clips, and its section says how many"
+)
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
@@ -53,6 +60,22 @@ def load(name: str) -> tuple[dict[str, str], list[dict[str, str]]]:
   head = [line[2:].partition(": ") for line in lines if line.startswith("# ")]
   about = {key: value for key, _, value in head}
   return about, list(csv.DictReader(lines[len(head) :]))
+
+
+def made_by(base: ConfigDict, seeds: int) -> dict[str, object]:
+  """What a sweep's file says of what made it, for `save`.
+
+  Args:
+    base: the experiment's, whose evaluators say on how many clips they judge.
+    seeds: of each point.
+  """
+  about = {"commit": commit(), "seeds": seeds, "base": sections.digest(base)}
+  if base.dit.checkpoint:
+    about["weights"] = weights(pathlib.Path(base.dit.checkpoint))
+  about["test set"] = TEST_SET
+  about["evaluation"] = json.dumps(sections.plain(base.evaluation))
+  judges = sections.plain(base.dit.evaluators)
+  return about | {"evaluators": json.dumps(judges, sort_keys=True)}
 
 
 def plot(
@@ -141,7 +164,7 @@ def hashed(clips: Iterable[Clip | None], digest) -> Iterator[Clip]:
 
 
 def counted(clips: Iterable[Clip | None]) -> str:
-  """How many clips there are to judge on, and the hash of all of them."""
+  """How many clips a split has, of which fewer may be judged, and its hash."""
   digest = hashlib.sha256()
   count = sum(1 for _ in hashed(clips, digest))
   return f"{count} clips {digest.hexdigest()[:12]}"

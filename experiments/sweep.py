@@ -367,12 +367,7 @@ def main(argv: list[str]) -> None:
     for line in commands(argv[1], chosen, words):
       logs.say(line)
     return
-  about = {"commit": record.commit(), "seeds": asked.seeds}
-  base = module.base()
-  about["base"] = sections.digest(base)
-  if base.dit.checkpoint:
-    about["weights"] = record.weights(pathlib.Path(base.dit.checkpoint))
-  rows = []
+  about, rows = record.made_by(module.base(), asked.seeds), []
   for point in chosen:
     if asked.do != "judge":
       getattr(point, asked.do)()

@@ -1,5 +1,6 @@
 """Result files say what made them; the oracle's table is what it counts."""
 
+import json
 import pathlib
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from experiments import (
   autoencoder,
   drift,
+  edits,
   framing,
   joint,
   latents,
@@ -42,6 +44,17 @@ def test_a_result_file_says_what_made_it(tmp_path, monkeypatch):
 def test_no_result_counts_the_flops_of_weights_that_were_given(name):
   about, rows = record.load(name)
   assert about["weights"] and not any(row["pflops"] for row in rows)
+
+
+def test_a_result_file_says_how_many_clips_are_judged(tmp_path, monkeypatch):
+  monkeypatch.setattr(record, "RESULTS", tmp_path)
+  about = record.made_by(edits.base(), seeds=1)
+  record.save("one", [{"test set": "256 clips abc"}], **about)
+  head, _ = record.load("one")
+  assert "an evaluator judges some of its first" in head["test set"]
+  assert json.loads(head["evaluators"])["edits"]["clips"] == 20
+  assert json.loads(head["evaluation"])["split"] == "test"
+  assert head["weights"] and len(head["base"]) == 12
 
 
 def test_points_are_chosen_by_name():
