@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from sora_jax.training import exported
+from sora_jax.training import checkpoint, exported
 from sora_jax.types import Clip
 from sora_jax.utils import files, sections, tree
 
@@ -150,6 +150,13 @@ def weights(folder: pathlib.Path) -> str:
   if not exported.there(folder):
     return str(folder)
   return tree.digest(exported.arrays(folder))
+
+
+def content(folder: pathlib.Path) -> str:
+  """Tells one training's weights from another's."""
+  if exported.there(folder):
+    return weights(folder)
+  return json.dumps(checkpoint.load_meta(folder))
 
 
 def hashed(clips: Iterable[Clip | None], digest) -> Iterator[Clip]:

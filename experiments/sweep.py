@@ -21,7 +21,8 @@ they found.
 
 results/NAME.csv has a line for each point and seed, with the minutes and the
 model FLOPs (in 1e15, blank for one that is given) that its transformer was
-trained for, and says what made it; results/NAME.png is the plot.
+trained for, and the commit at which it was judged, of an earlier call perhaps;
+the header says what made the file. results/NAME.png is the plot.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from ml_collections import ConfigDict
 from experiments import record
 from sora_jax import check, modes
 from sora_jax.run import Run
-from sora_jax.training import checkpoint, exported
+from sora_jax.training import checkpoint
 from sora_jax.utils import cache, files, logs, sections
 
 HERE = pathlib.Path(__file__).parent
@@ -203,17 +204,28 @@ class Point:
     """A digest of all that its figures depend on."""
     made_of = {**self.config.to_dict(), "model": self.model.name}
     if self.given:
-      made_of["given"] = [_content(p) for p in (self.dit, self.autoencoder())]
+      given = (self.dit, self.autoencoder())
+      made_of["given"] = [record.content(folder) for folder in given]
     return sections.digest(ConfigDict(made_of))
 
-  def judge(self) -> dict[str, float | str]:
-    """What the evaluators find, now or when it was judged before."""
+  def judge(self, commit: str) -> dict[str, float | str]:
+    """What the evaluators find, now or when it was judged before.
+
+    Args:
+      commit: of the code that runs.
+
+    Returns:
+      the metrics, and the commit that judged it.
+    """
     path = self.folder / FOUND
     told = self.told()
     if path.exists():
       found = json.loads(path.read_text())
       if found["config"] == told and "test set" in found["metrics"]:
-        return found["metrics"]
+        made = {"commit": "unknown"} | found["metrics"]
+        if made["commit"] != commit:
+          logs.say(f"{self.folder} was judged at commit {made['commit']}")
+        return made
     self.train()
     dit = self.dit
     run = self.run(self.folder, autoencoder=self.autoencoder(), dit=dit)
@@ -221,7 +233,7 @@ class Point:
     found = modes.judged(run, "dit")
     run.writer.close()
     tested = run.data.clips(run.config.evaluation.split)
-    found["test set"] = record.counted(tested)
+    found |= {"commit": commit, "test set": record.counted(tested)}
     found["minutes"] = checkpoint.load_meta(dit)["seconds"] / 60
     if not self.given:  # another may have been trained on other batches
       batch, frozen = run.abstract_inputs("dit")
@@ -232,13 +244,6 @@ class Point:
     text = json.dumps({"config": told, "metrics": found})
     files.write_text(path, text)
     return found
-
-
-def _content(folder: pathlib.Path) -> str:
-  """Tells one training's weights from another's."""
-  if exported.there(folder):
-    return record.weights(folder)
-  return json.dumps(checkpoint.load_meta(folder))
 
 
 def _judged_only(name: str, changes: Mapping[str, object], seeds: int) -> None:
@@ -316,7 +321,7 @@ def row(
   minutes = round(found["minutes"], 1)
   pflops = "" if point.given else float(f"{found['pflops']:.4g}")
   named = {"point": point.name, "seed": point.seed}
-  named |= {"test set": found["test set"]}
+  named |= {name: found[name] for name in ("commit", "test set")}
   return named | {"minutes": minutes, "pflops": pflops} | values
 
 
@@ -372,7 +377,7 @@ def main(argv: list[str]) -> None:
     if asked.do != "judge":
       getattr(point, asked.do)()
       continue
-    rows.append(row(point, module.METRICS, point.judge()))
+    rows.append(row(point, module.METRICS, point.judge(about["commit"])))
     logs.say(logs.table(rows))
     if asked.seed is None:
       logs.say(f"{record.save(name + suffix, rows, **about)}")

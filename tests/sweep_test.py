@@ -101,21 +101,21 @@ def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
   monkeypatch.setattr(Run, "fit", counted)
   monkeypatch.setattr(sweep.modes, "judged", seen)
   found = list(sweep.points(module, 1, tmp_path / "sweep"))
-  rows = [sweep.row(p, module.METRICS, p.judge()) for p in found]
+  rows = [sweep.row(p, module.METRICS, p.judge("new")) for p in found]
   # Two transformers; the second point looks at the first one's, finished.
   assert trained == ["autoencoder", "dit", "dit"]
   assert judged == ["one-0", "two-0", "muon-0"]
   assert [r["point"] for r in rows] == [*names]
-  columns = {"point", "seed", "test set", "minutes", "pflops"}
+  columns = {"point", "seed", "commit", "test set", "minutes", "pflops"}
   assert set(rows[0]) == {*columns, *module.METRICS}
 
   again = list(sweep.points(module, 1, tmp_path / "sweep"))
-  assert [sweep.row(p, module.METRICS, p.judge()) for p in again] == rows
+  assert [sweep.row(p, module.METRICS, p.judge("new")) for p in again] == rows
   assert len(trained) == 3 and len(judged) == 3
   # What is asked for has changed: that point is judged anew.
   module = experiment(tiny, {"one": {"sample.steps": 2}})
   (other,) = sweep.points(module, 1, tmp_path / "sweep")
-  other.judge()
+  other.judge("new")
   assert len(judged) == 4
   with pytest.raises(ValueError, match=r"METRICS has \['nothing'"):
     sweep.row(found[0], ("nothing",), json.loads("{}"))
@@ -125,9 +125,9 @@ def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
   given["autoencoder.checkpoint"] = str(found[0].autoencoder())
   module = experiment(tiny, {"given": given})
   (point,) = sweep.points(module, 1, tmp_path / "given")
-  told = point.judge()
+  told = point.judge("new")
   assert len(trained) == 3 and not point.model.exists()
-  assert "pflops" in found[0].judge() and "pflops" not in told
+  assert "pflops" in found[0].judge("new") and "pflops" not in told
   assert all(told[name] == rows[0][name] for name in module.METRICS)
   heads = [line for line in sweep.commands("x", [point], []) if line[0] == "#"]
   assert heads == ["# judge: 1 at once, after those above"]
@@ -147,10 +147,25 @@ def test_a_sweep_collects_one_table_and_goes_on(tiny, tmp_path, monkeypatch):
   assert all(0 < row["psnr_worst"] <= row["psnr"] for row in saved)
 
 
+def test_a_sweep_that_goes_on_says_what_commit_judged(tiny, tmp_path, capsys):
+  (point,) = sweep.points(experiment(tiny, {"one": {}}), 1, tmp_path)
+  point.folder.mkdir()
+  metric = "captions/generated/all"
+  for own, commit in (({"commit": "old"}, "old"), ({}, "unknown")):
+    found = {metric: 1.0, "test set": "8 clips", "minutes": 2.0, "pflops": 3.0}
+    text = json.dumps({"config": point.told(), "metrics": found | own})
+    (point.folder / sweep.FOUND).write_text(text)
+    row = sweep.row(point, (metric,), point.judge("new"))
+    assert row["commit"] == commit
+    said = f"{point.folder} was judged at commit {commit}\n"
+    assert capsys.readouterr().out == said
+  assert point.judge("unknown") and not capsys.readouterr().out
+
+
 def test_flops_of_a_given_transformer_are_left_open(tiny, tmp_path):
   given = {"dit.checkpoint": "d", "autoencoder.checkpoint": "a"}
   found = {"captions/generated/all": 1.0, "test set": "8 clips"}
-  found |= {"minutes": 2.0, "pflops": 3.0}
+  found |= {"commit": "old", "minutes": 2.0, "pflops": 3.0}
   config = experiment(tiny, {}).base()
   for changes, pflops in (({}, 3.0), (given, "")):
     made = sweep.changed(config, "p", changes)
@@ -217,9 +232,10 @@ def test_what_a_student_said_is_not_kept_for_another_teacher(tiny, tmp_path):
   assert one.model != other.model
   one.folder.mkdir()
   found = {"captions/generated/all": 1.0, "test set": "8 clips"}
+  found |= {"commit": "old"}
   told = {"config": one.told(), "metrics": found}
   (one.folder / sweep.FOUND).write_text(json.dumps(told))
-  assert one.judge() == told["metrics"]
+  assert one.judge("new") == told["metrics"]
   assert one.told() != other.told()
 
 
