@@ -14,13 +14,16 @@ from experiments import (
   joint,
   latents,
   oracle,
+  parameterisation,
   record,
   scaling,
+  sweep,
 )
 from experiments import packing as packing_at_equal_time
 from experiments.bench import packing
 from sora_jax import build, trained
 from sora_jax.data.latents import Item
+from sora_jax.diffusion.process import Process
 from sora_jax.types import Clip
 
 
@@ -109,6 +112,19 @@ def test_every_point_of_the_autoencoder_is_a_config(data):
       config.update_from_flattened_dict(changes)
     build.everything(config)
     trained.check_given(config, pathlib.Path("none"))
+
+
+def test_parameterisations_are_compared_where_they_can_be():
+  base = parameterisation.base()
+  assert not any("fixed_times" in name for name in parameterisation.METRICS)
+  for name, changes in parameterisation.sweep():
+    c = sweep.changed(base, name, changes)
+    x0, noise, end = np.full(3, 2.0), np.full(3, 0.5), np.float32(1)
+    process = Process(**c.dit.process)
+    told = process.target_of(x0, noise, end)
+    # A prediction that is half wrong says data that are as wrong, not more.
+    found, _ = process.solve(told + 0.5, process.corrupt(x0, noise, end), end)
+    assert np.abs(found - x0).max() < 1, name
 
 
 @pytest.mark.parametrize("module", [framing, joint, packing_at_equal_time])
