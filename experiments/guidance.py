@@ -18,20 +18,21 @@ from ml_collections import ConfigDict
 from configs import quickstart
 from experiments import judging
 
+READ = ("all", "colour", "motion", "background", "digit")
 CAPTIONS = (
   "captions/generated/all",
   "captions/generated low/all",
   "captions/generated high/all",
-  "captions/generated/colour",
-  "captions/generated/motion",
-  "captions/generated/background",
-  "captions/generated/digit",
+  *(f"captions/generated/{name}" for name in READ[1:]),
+  *(f"captions/shuffled/{name}" for name in READ),
 )
 METRICS = (
   *CAPTIONS,
   "frechet/generated/distance",
   "frechet/generated/low",
   "frechet/generated/high",
+  "frechet/real/distance",  # the floor
+  "frechet/autoencoder/distance",  # the ceiling
 )
 
 # Beside what captions the autoencoder keeps, where points have their own.

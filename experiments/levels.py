@@ -5,7 +5,8 @@
 The quickstart's transformer, trained with one level for the whole clip, with
 clean regions beside it (which is what tasks show the model), with a level for
 every latent frame, and with all of these as it is configured. Captions are
-judged by the oracle; tasks by the PSNR of what was not given.
+judged by the oracle; tasks by the PSNR of what was not given, beside the same
+with another clip's caption, the dumb answer and the autoencoder's ceiling.
 """
 
 from __future__ import annotations
@@ -15,17 +16,13 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from configs import quickstart
-from experiments import judging
+from experiments import guidance, judging
+from experiments.tasks import COLUMNS
 
 TASKS = ("i2v", "last_frame", "inpaint", "outpaint")
 METRICS = (
-  "tasks/i2v/generated",
-  *(f"tasks/{task}/generated" for task in TASKS[1:]),
-  *(f"tasks/{task}/filled" for task in TASKS),
-  "captions/generated/all",
-  "captions/generated/colour",
-  "captions/generated/motion",
-  "captions/generated/background",
+  *(f"tasks/{task}/{column}" for task in TASKS for column in COLUMNS),
+  *guidance.CAPTIONS,
 )
 
 

@@ -11,8 +11,10 @@ from experiments import (
   drift,
   edits,
   framing,
+  guidance,
   joint,
   latents,
+  levels,
   oracle,
   parameterisation,
   record,
@@ -112,6 +114,33 @@ def test_every_point_of_the_autoencoder_is_a_config(data):
       config.update_from_flattened_dict(changes)
     build.everything(config)
     trained.check_given(config, pathlib.Path("none"))
+
+
+SWEEPS = ("guidance", "optimizer", "few_steps", "scaling")
+SWEEPS += ("parameterisation", "compression", "joint", "framing", "packing")
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_figures_stand_beside_floor_ceiling_and_other_captions(name):
+  metrics = sweep.load(str(sweep.HERE / f"{name}.py")).METRICS
+  assert {f"captions/shuffled/{n}" for n in guidance.READ} <= set(metrics)
+  for who in ("real", "autoencoder"):
+    beside = f"frechet/{who}/distance"
+    assert (beside in metrics) == ("frechet/generated/distance" in metrics)
+
+
+def test_tasks_stand_beside_their_intervals_and_their_ceiling():
+  for task in levels.TASKS:
+    for column in ("generated", "low", "high", "filled", "autoencoder"):
+      assert f"tasks/{task}/{column}" in levels.METRICS
+
+
+@pytest.mark.parametrize("name", ("guidance", "optimizer", "few_steps"))
+def test_results_with_fewer_columns_are_drawn(name, tmp_path, monkeypatch):
+  _, rows = record.load(name)
+  monkeypatch.setattr(record, "RESULTS", tmp_path)
+  metrics = sweep.load(str(sweep.HERE / f"{name}.py")).METRICS
+  assert record.plot(name, rows, metrics[0]).exists()
 
 
 def test_parameterisations_are_compared_where_they_can_be():
