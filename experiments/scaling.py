@@ -12,19 +12,20 @@ first command makes results/scaling.csv. The second one fits
 
 to the least denoising error of held-out clips at each compute C (model FLOPs),
 of all that is not worse than a cheaper point, and writes scaling_fit.csv and
-the plot scaling_fit.png.
+the plot scaling_fit.png. A point of several seeds is their mean: the luckiest
+of them alone would make the law too good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import app
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from experiments import optimizer, record
+from experiments import cells, optimizer, record
 from sora_jax.utils import logs
 
 ERROR = "fixed_times/mean/error"
@@ -56,6 +57,14 @@ def sweep() -> Iterator[tuple[str, dict[str, object]]]:
       yield f"{width} wide, {steps} steps", size | length
 
 
+def averaged(rows: Sequence[cells.Row]) -> Mapping[str, tuple[float, float]]:
+  """Name -> (compute, error) of every point, the means over its seeds."""
+  return {
+    name: (cells.mean(own, "pflops"), cells.mean(own, ERROR))
+    for name, own in cells.points(rows).items()
+  }
+
+
 def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
   """Which (compute, error) no other one beats in both, by compute."""
   order = sorted(range(len(points)), key=lambda i: points[i])
@@ -84,14 +93,15 @@ def main(argv: list[str]) -> None:
   """Fits, plots, prints."""
   del argv
   about, rows = record.load("scaling")
-  points = [(float(row["pflops"]), float(row[ERROR])) for row in rows]
+  means = averaged(rows)
+  names, points = [*means], [*means.values()]
   best = frontier(points)
   a, b = fit([points[i] for i in best])
   found = [
     {
-      "point": rows[i]["point"],
-      "pflops": points[i][0],
-      "error": points[i][1],
+      "point": names[i],
+      "pflops": float(f"{points[i][0]:.4g}"),
+      "error": round(points[i][1], 4),
       "fitted": round(a * points[i][0] ** -b, 4),
     }
     for i in best
@@ -102,18 +112,16 @@ def main(argv: list[str]) -> None:
   logs.say(
     f"{path}\n{logs.table(found)}\nerror = {a:.4g} C^-{b:.3f}, C in PFLOPs"
   )
-  logs.say(f"{record.drawn(_figure(rows, points, (a, b)), 'scaling_fit')}")
+  logs.say(f"{record.drawn(_figure(means, (a, b)), 'scaling_fit')}")
 
 
-def _figure(rows, points, law) -> Figure:
+def _figure(means, law) -> Figure:
   figure = Figure(figsize=(6, 4), layout="constrained")
   axis = figure.add_subplot()
   for width in WIDTHS:
-    own = [
-      p for row, p in zip(rows, points) if row["point"].startswith(f"{width} ")
-    ]
+    own = [p for name, p in means.items() if name.startswith(f"{width} ")]
     axis.plot(*zip(*own), "o-", label=f"{width} wide")
-  ends = np.array([min(points)[0], max(points)[0]])
+  ends = np.array([end(means.values())[0] for end in (min, max)])
   label = f"{law[0]:.3g} C^-{law[1]:.3f}"
   axis.plot(ends, law[0] * ends ** -law[1], "k--", linewidth=1, label=label)
   axis.set(xscale="log", yscale="log")

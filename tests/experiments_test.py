@@ -205,6 +205,25 @@ def test_a_power_law_is_found_on_the_frontier():
     scaling.fit(law[:2])
 
 
+def test_a_point_of_several_seeds_is_fitted_once(tmp_path, monkeypatch):
+  monkeypatch.setattr(record, "RESULTS", tmp_path)
+  steps = dict(zip(scaling.STEPS, (1.0, 4.0, 16.0)))
+  rows = [
+    {"point": f"{width} wide, {n} steps", "pflops": compute * width / 32}
+    | {scaling.ERROR: (compute * width / 32) ** -0.5 + lucky}
+    for width in scaling.WIDTHS
+    for n, compute in steps.items()
+    for lucky in (-0.05, 0.0, 0.05)
+  ]
+  record.save("scaling", rows, seeds=3)
+  scaling.main([])
+  about, found = record.load("scaling_fit")
+  compute = [float(row["pflops"]) for row in found]
+  assert compute == [1, 2, 4, 6, 8, 16, 24, 32, 64, 96]
+  assert (float(about["a"]), float(about["b"])) == (1, 0.5)
+  assert (tmp_path / "scaling_fit.png").exists()
+
+
 def test_a_result_file_is_read_as_it_was_written(tmp_path, monkeypatch):
   monkeypatch.setattr(record, "RESULTS", tmp_path)
   record.save("one", [{"point": "a: b", "x": 1}], commit="a", seeds="1: 2")
