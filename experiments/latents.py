@@ -8,6 +8,11 @@ that nothing is saturated. An autoencoder's PSNR is one column; what counts is
 what the oracle reads back from videos generated from 256 fresh captions, and
 how far that is from the same captions' real clips through the autoencoder.
 
+All points take as many steps, but those of the last one are dearer and learn in
+more noise: with four frames to a cell a clip has 48 tokens, with eight 32, and
+`dit.shift` moves times by the root of the tokens over eight, 2.4 and not 2. It
+is not compared at equal compute; `compression.py` does that.
+
 What is trained in --workdir resumes there.
 """
 

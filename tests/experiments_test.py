@@ -171,6 +171,17 @@ def test_every_point_of_the_latents_is_a_config():
     build.everything(latents.config(0, 100, changes))
 
 
+def test_latents_of_more_tokens_are_said_to_cost_more():
+  page = (sweep.HERE / "README.md").read_text()
+  made = {name: latents.config(0, 9, c) for name, c in latents.sweep()}
+  tokens = {name: c.dit.rows.length for name, c in made.items()}
+  (dearer,) = (n for n in tokens if tokens[n] != tokens["base"])
+  assert (tokens["base"], tokens[dearer]) == (32, 48)
+  shifted = (48 / made[dearer].dit.shift.base_tokens) ** 0.5
+  for text in (latents.__doc__, page):
+    assert "48 tokens" in text and f"{shifted:.1f}" in text
+
+
 def test_layouts_hold_the_same_clips_with_less_and_less_padding():
   c, rng = packing.config(""), np.random.default_rng(0)
   build.everything(c)
