@@ -7,8 +7,12 @@ for six minutes each at a constant rate: packed, several clips to a row, with
 attention by blocks and in full; and padded, one clip to a row that is as long
 as the longest. Batches have as many places for video tokens, and each as many
 for text as it needs. All share autoencoder and latents; what counts is how much
-of held-out captions the oracle reads back. `experiments/bench/packing.py`
-counts the tokens a second, also of buckets.
+of held-out captions the oracle reads back.
+
+Buckets, a batch of its own shape for clips of each length, are the stronger
+rival, and no point: training takes batches of one shape, that of `dit.rows`, in
+which its data resume, its steps compile and its FLOPs are counted.
+`experiments/bench/packing.py` counts the tokens a second of buckets, too.
 
 The time includes compiling, once, which is kept for later seeds. Other work on
 the machine falsifies the comparison.
