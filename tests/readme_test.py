@@ -5,7 +5,7 @@ import re
 import pytest
 
 from configs import autoencoder
-from experiments import tables
+from experiments import guidance, record, tables
 
 PAGES = {
   str(page.relative_to(tables.ROOT)): page.read_text()
@@ -57,6 +57,26 @@ def test_the_autoencoder_says_what_its_parts_were_worth():
     _, psnr, _, ssim = (cell.strip() for cell in row.split("|")[2:6])
     (line,) = (line for line in said if label in line and psnr in line)
     assert line.split()[-2:] == [psnr, ssim]
+
+
+def test_results_of_code_that_was_not_committed_are_named():
+  for file in record.RESULTS.glob("*.csv"):
+    about, _ = record.load(file.stem)
+    if about["commit"].endswith("+"):
+      assert f"`{file.stem}`" in PAGES["experiments/README.md"]
+
+
+def test_figures_in_the_text_are_those_of_the_files():
+  page = PAGES["experiments/README.md"]
+  _, rows = record.load("physics")
+  made, most = (
+    [float(row[f"laws/{who}/velocity"]) for row in rows]
+    for who in ("generated", "autoencoder")
+  )
+  above = [f"{a - b:.2f}" for a, b in zip(made, most)]
+  assert f"above the ceiling are {', '.join(above[:2])} and {above[2]}" in page
+  clips = guidance.base().dit.evaluators.frechet.clips
+  assert f"Of {clips} videos against {clips} real ones" in page
 
 
 def test_a_table_that_nothing_makes_is_an_error():
