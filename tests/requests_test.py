@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sora_jax import build
 from sora_jax.types import Clip
@@ -236,6 +237,13 @@ def test_a_mask_is_white_where_something_is_to_be_made(tiny, tmp_path):
   half = found.size[1] // 2
   assert found.mask.dtype == bool
   assert found.mask[:, :half].all() and not found.mask[:, half:].any()
+  # White on nothing.
+  alpha = Image.fromarray(white[0, ..., 0])
+  clear = Image.new("RGBA", (32, 32), (255, 255, 255, 255))
+  clear.putalpha(alpha)
+  clear.save(tmp_path / "mask.png")
+  again = requests(tiny, **asked)[0]
+  np.testing.assert_array_equal(again.mask, found.mask)
   media.write(tmp_path / "mask.png", white[:, :24], 8.0)
   with pytest.raises(ValueError, match="24x32 pixels and the source 32x32"):
     requests(tiny, **asked)

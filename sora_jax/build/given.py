@@ -58,7 +58,9 @@ def given(
     if isinstance(value, (str, os.PathLike)):
       asked[name] = None
       if str(value):
-        found[name] = _read(config, Path(value), task, size[1:], told)
+        # What a mask does not show is not to be made anew.
+        backdrop = 0 if name == "mask" else 255
+        found[name] = _read(config, Path(value), task, size[1:], told, backdrop)
         asked[name] = found[name].video
   if "mask" in found:
     asked["mask"] = asked["mask"].mean(axis=-1) > 127.5
@@ -79,7 +81,12 @@ def given(
 
 
 def _read(
-  config: ConfigDict, path: Path, task: str, box: tuple[int, int], told: bool
+  config: ConfigDict,
+  path: Path,
+  task: str,
+  box: tuple[int, int],
+  told: bool,
+  backdrop: int,
 ) -> _File:
   """A file in its bucket, or in the box if that is told.
 
@@ -88,7 +95,7 @@ def _read(
   if not path.is_file():
     raise ValueError(f"{path} is not a file")
   rate = None if task in ALL else config.sample.fps
-  video, fps = media.read(path, fps=rate)
+  video, fps = media.read(path, fps=rate, backdrop=backdrop)
   clip, rng = Clip(video, fps, "", str(path)), np.random.default_rng(0)
   if task == "outpaint":
     room = box
