@@ -1,0 +1,88 @@
+"""A prompt gives the same video on one device, on two and on eight."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from sora_jax.data import tokenizer
+from sora_jax.run import Run
+from sora_jax.sampling.request import Request
+
+HERE = pathlib.Path(__file__)
+MESHES = {
+  1: ("replicated", {"data": 1}),
+  2: ("replicated", {"data": 2}),
+  8: ("fsdp", {"data": 2, "fsdp": 4}),
+}
+# Of several sizes; fewer rows than devices, and more.
+COUNTS = (1, 5)
+
+
+def sampled(tiny, filled, folder, strategy, mesh):
+  """Latents of every request in groups of COUNTS, on weights nowhere zero."""
+  config = tiny({"strategy": strategy, "dit.model.heads": 4, "sample.rows": 8})
+  with config.unlocked():
+    config.mesh = mesh
+  run = Run(config, folder)
+  words = tokenizer.train(["a red three", "a green eight"], 300)
+  words.save(folder / "tokenizer.json")
+  stage = run.stage("dit", *run.abstract_inputs("dit"), epoch=1)
+  abstract = stage.abstract.ema
+  params = jax.tree.map(
+    lambda x, like: jax.device_put(x, like.sharding), filled(abstract), abstract
+  )
+  frozen = {"stats": run.codec.no_stats()}  # nothing is known of these videos
+  sizes = [(5, 16, 16), (9, 8, 16), (1, 16, 16), (5, 16, 24), (9, 16, 16)]
+  asked = [Request("a red three", s, seed=i) for i, s in enumerate(sizes)]
+  pipeline = run.pipeline()
+  return [
+    z
+    for count in COUNTS
+    for z in pipeline.latents(params, frozen, asked[:count])
+  ]
+
+
+def main(folder, devices):
+  """In a process with so many devices."""
+  import conftest
+
+  assert jax.device_count() == devices
+  found = sampled(conftest.tiny, conftest.filled, folder, *MESHES[devices])
+  np.savez(folder / "found.npz", *found)
+
+
+def latents(folder, devices):
+  flag = f"--xla_force_host_platform_device_count={devices}"
+  flags = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flag}", "NPROC": "64"}
+  code = (
+    "import pathlib, sys; sys.path[:0] = sys.argv[1:3];"
+    "import sampling_test as t;"
+    "t.main(pathlib.Path(sys.argv[3]), int(sys.argv[4]))"
+  )
+  paths = [HERE.parent, HERE.parents[1], folder, str(devices)]
+  done = subprocess.run(
+    [sys.executable, "-c", code, *paths],
+    env=os.environ | flags,
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
+  assert done.returncode == 0, done.stderr
+  return list(np.load(folder / "found.npz").values())
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+  return latents(tmp_path_factory.mktemp("one"), 1)
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_devices_sample_what_one_does(devices, one, tmp_path):
+  for wanted, found in zip(one, latents(tmp_path, devices), strict=True):
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert np.ptp(wanted) > 0.1
