@@ -94,15 +94,9 @@ def _gpu(c: ConfigDict) -> None:
 
 def get_config(arg: str | None = None) -> ConfigDict:
   data, gpu, rest = _chosen(arg)
-  c = world.get_config() if data else dit_b.get_config()
+  c = world.get_config(data) if data else dit_b.get_config()
   with c.unlocked():
-    if data:
-      c.data.update(set=data, length="mixed")
-      if data == "shots":
-        del c.dit.evaluators["laws"]  # it judges clips of one shot
-      if data in ("motion", "sound", "shots"):
-        del c.dit.evaluators["drift"]  # it judges what stays where it is
-    else:
+    if not data:
       _mixture(c)
     c.text.update(vocab_size=1024, max_tokens=80)
     c.tokens = 64  # of 8 x 8 pixels: nothing is scaled

@@ -148,8 +148,20 @@ def evaluators(config: ConfigDict) -> None:
         f"{where} judges clips of one shot, and those of data.set="
         f"{config.data.set!r} have more: remove the evaluator"
       )
+    if section.name == "edits":
+      _edited(config, where)
     if section.name == "drift":
       _stays(config, where)
+
+
+def _edited(config: ConfigDict, where: str) -> None:
+  """Whether a set shows anything whose edits have a known answer."""
+  rules = sets.SETS[config.data.set]
+  if rules.shots[0] > 1 or set(rules.shapes) == {"digit"}:
+    raise ValueError(
+      f"{where} judges changes of clips of one shot without handwriting, and "
+      f"data.set={config.data.set!r} shows none: remove the evaluator"
+    )
 
 
 def _stays(config: ConfigDict, where: str) -> None:

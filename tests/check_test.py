@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from configs import dit_b, video_folder, world
+from configs import demo, dit_b, video_folder, world
 from sora_jax import build, check
+from sora_jax.data.world import sets
 from sora_jax.types import Clip
 from sora_jax.utils import sections
 
@@ -96,7 +97,8 @@ def test_evaluators_that_the_data_cannot_feed():
       build.everything(changed(size, world))
   shots = changed({"data.set": "shots", "data.fps": 0.5}, world)
   with shots.unlocked():
-    del shots.dit.evaluators.drift  # which is refused before
+    for name in ("drift", "edits"):  # which are refused before
+      del shots.dit.evaluators[name]
   with pytest.raises(ValueError, match=r"laws judges .* one shot"):
     build.everything(shots)
   for name in ("motion", "sound", "shots"):
@@ -114,6 +116,27 @@ def test_evaluators_that_the_data_cannot_feed():
   digits = changed({"dit.evaluators.captions.oracle": "world"})
   with pytest.raises(ValueError, match=r"captions .* data.name is 'digits'"):
     build.everything(digits)
+
+
+def test_configs_offer_every_set_of_the_world():
+  assert set(world.SETS) == set(sets.SETS) == {name for name, *_ in demo.PARTS}
+
+
+@pytest.mark.parametrize("name", world.SETS)
+@pytest.mark.parametrize("base", [demo, world])
+def test_a_set_is_judged_by_all_that_find_something_in_it(base, name):
+  for arg in (name, f"{name},tiny"):
+    config = base.get_config(arg)
+    assert config.data.set == name
+    build.everything(config)
+  every = base.get_config("composition").dit.evaluators
+  assert set(every) - set(config.dit.evaluators) == set(world.SETS[name])
+  for left_out in world.SETS[name]:
+    config = base.get_config(name)
+    with config.unlocked():
+      config.dit.evaluators = {left_out: every[left_out].to_dict()}
+    with pytest.raises(ValueError, match=f"{left_out} judges .* remove the"):
+      build.everything(config)
 
 
 def saved(config):
