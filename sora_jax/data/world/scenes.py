@@ -312,7 +312,10 @@ def _drifts(camera: Camera, play: motions.Play, seconds: float) -> bool:
 
 
 def _belongs(made: Scene, draw: Draw) -> bool:
-  """Whether the split may show these combinations of attributes."""
+  """Whether the split may show these combinations of attributes.
+
+  "test_combinations" shows only those that are held out, other splits none.
+  """
   ground = captions.background(made)
   found = [
     sets.held_out(
@@ -322,9 +325,7 @@ def _belongs(made: Scene, draw: Draw) -> bool:
   ]
   if draw.split == "test_combinations":
     return all(found)
-  return (
-    draw.split == "test" or draw.split == "test_parameters" or not any(found)
-  )
+  return not any(found)
 
 
 def visible(made: Scene, stage: tuple[float, float]) -> bool:

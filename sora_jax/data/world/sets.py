@@ -14,7 +14,7 @@ from sora_jax.data.world import vocabulary
 SPLITS = (
   "train",
   "test",  # other seeds and other digit images
-  "test_combinations",  # bodies of combinations that no training clip shows
+  "test_combinations",  # bodies of combinations that no other split shows
   "test_parameters",  # sizes or speeds out of the training ranges
   "test_paraphrases",  # wordings that no training caption has
 )
@@ -96,7 +96,7 @@ SETS: dict[str, Rules] = {
 def held_out(
   colour: str, shape: str, size: str, motion: str, background: str
 ) -> bool:
-  """Whether training never shows this combination: one in five.
+  """Whether only "test_combinations" shows this combination: one in five.
 
   Every attribute, and every pair of them, is still seen in training.
   """
