@@ -55,12 +55,12 @@ def attributes(
       reading.shots[index],
       reading.motions[index],
       len(state.zoom),
-      captions.unsaid(shot.text, shot.scene) if said else frozenset(),
+      _unsaid(shot, said),
     )
     for name, value in scored.items():
       found.setdefault(name, []).append(value)
   if len(starts) > 1:
-    found["identity"] = _identity(reading)
+    found["identity"] = _identity(reading, state, said)
   out = {name: float(np.mean(values)) for name, values in found.items()}
   out["all"] = float(min(out.values()) == 1)
   debris = np.concatenate([shot.debris for shot in reading.shots])
@@ -80,6 +80,11 @@ def _stains(reading: Reading, state: nouns.State) -> float:
       lost = ground.kind == NONE  # so spoilt that it is nothing any more
       found.append(1.0 if lost else physics.mean(ground.stains))
   return physics.mean(np.array(found))
+
+
+def _unsaid(shot: nouns.Shot, said: bool) -> frozenset[str]:
+  """What is not asked for in a shot."""
+  return captions.unsaid(shot.text, shot.scene) if said else frozenset()
 
 
 def _spans(state: nouns.State):
@@ -169,21 +174,28 @@ def _seen(track: Track, moving: motion.Moving) -> dict[str, object]:
   }
 
 
-def _identity(reading: Reading) -> list[float]:
-  """For every cut that was read: is the first character still the same?"""
+def _identity(reading: Reading, state: nouns.State, said: bool) -> list[float]:
+  """For every cut that was read: is the first character still the same?
+
+  Its size may change where the caption of either shot leaves it open.
+  """
   heroes = []
   for shot, told in zip(reading.shots, reading.motions, strict=True):
     if not shot.tracks:
       heroes.append(None)
       continue
     track, moving = shot.tracks[0], told.tracks[0]
-    heroes.append((track.colour, track.shape, float(np.median(moving.radius))))
+    middle = (shot.start + shot.stop - 1) // 2
+    true = state.shots[int(np.searchsorted(state.start, middle, "right")) - 1]
+    free = "size" in _unsaid(true, said)
+    radius = float(np.median(moving.radius))
+    heroes.append((track.colour, track.shape, radius, free))
   return [
     float(
       a is not None
       and b is not None
       and a[:2] == b[:2]
-      and 1 / ALIKE < a[2] / b[2] < ALIKE
+      and (a[3] or b[3] or 1 / ALIKE < a[2] / b[2] < ALIKE)
     )
     for a, b in itertools.pairwise(heroes)
   ] or [0.0]

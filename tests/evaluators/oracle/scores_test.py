@@ -1,12 +1,13 @@
 """The whole oracle: right on real renders, and wrong where it must be."""
 
+import dataclasses
 import functools
 
 import numpy as np
 import pytest
 
 from sora_jax.data.sources.world import World
-from sora_jax.data.world import captions, edits, sets
+from sora_jax.data.world import captions, edits, render, sets
 from sora_jax.evaluators.oracle import laws as laws_lib
 from sora_jax.evaluators.oracle import read, scores
 from tests.evaluators.oracle import corruptions
@@ -124,6 +125,28 @@ def test_another_character_after_the_cut_is_noticed():
   video[start:] = other.video[-1]
   assert attributes(one.video, one)["identity"] == 1
   assert attributes(video, one)["identity"] < 1
+
+
+@pytest.mark.parametrize("length", captions.LENGTHS)
+def test_another_size_after_the_cut_is_wrong_where_captions_name_it(length):
+  source = World("shots", 1, 17, 64, 64, 8.0, 0, test_count=8, length=length)
+  clip = next(
+    c
+    for c in source.clips("test")
+    if c.state.shots[0].scene.bodies[0].radius > 1
+  )
+  (_, *later), video = clip.state.shots, clip.video.copy()
+  (_, *starts), times = clip.state.start, np.arange(len(video)) / clip.fps
+  for shot, start in zip(later, starts, strict=True):
+    (body,) = shot.scene.bodies
+    small = dataclasses.replace(body, radius=body.radius / 1.5)
+    scene = dataclasses.replace(shot.scene, bodies=(small,))
+    video[start:] = render.render(scene, times[start:] - shot.start, 64, 64)
+  reading = read.read(video, clip.fps)
+  assert scores.attributes(reading, clip.state)["identity"] < 1
+  asked = scores.attributes(reading, clip.state, said=True)
+  assert (asked["identity"] == 1) == (length == "short")
+  assert asked["all"] == float(length == "short")
 
 
 @pytest.mark.parametrize("length", captions.LENGTHS)
