@@ -46,8 +46,8 @@ def write(folder: Path) -> Path:
   """Makes the page of a run, whole or not at all.
 
   Args:
-    folder: of the run, with any of config.json, metrics.jsonl, samples/ and
-      grids/ in it. What is missing is left out.
+    folder: of the run, with any of config.json, metrics.jsonl, samples/,
+      grids/, reconstructions/ and novelty/ in it. What is missing is left out.
 
   Returns:
     where the page is.
@@ -60,7 +60,13 @@ def write(folder: Path) -> Path:
   for stage, own in stages.items():
     tables = map(_table, sheet(own))
     parts += _section(f"Stage {stage}", [*_curves(own), *tables])
-  parts += _section("Pictures", _pictures(folder, room))
+  pictures = [folder / "samples" / "contact_sheet.png"]
+  pictures += _last(folder / "grids")
+  parts += _section("Pictures", _files(folder, pictures, room))
+  coded = _files(folder, _last(folder / "reconstructions"), room)
+  parts += _section("Reconstructions, the originals to the left", coded)
+  nearest = _files(folder, _last(folder / "novelty"), room)
+  parts += _section("Samples and the nearest clips of training", nearest)
   if room.left_out:
     parts.append(
       f"<p>{room.left_out} files are not on this page, which would have more "
@@ -226,7 +232,7 @@ def _samples(folder: Path, room: _Room) -> Iterator[str]:
       continue
     shown = f'<img class="clip" alt="" src="{data}">'
     if file.suffix == ".mp4":
-      shown = f'<video controls loop muted autoplay src="{data}"></video>'
+      shown = _video(data)
     prompt = told["prompt"]
     if not isinstance(prompt, str):
       prompt = " ".join(f"[{first}] {caption}" for first, caption in prompt)
@@ -235,17 +241,26 @@ def _samples(folder: Path, room: _Room) -> Iterator[str]:
     yield f"<figure>{shown}{caption}</figure>"
 
 
-def _pictures(folder: Path, room: _Room) -> Iterator[str]:
-  """The contact sheet of the samples, and the last grid of each kind."""
-  found = [folder / "samples" / "contact_sheet.png"]
-  found += sorted((folder / "grids").glob("*.png"))[-1:]
-  for path in found:
+def _last(folder: Path) -> list[Path]:
+  """An evaluator's files of its last step, with which their names begin."""
+  found = sorted(p for p in folder.glob("*") if p.suffix in _KINDS)
+  steps = [path.stem.partition("-")[0] for path in found]
+  return [p for p, step in zip(found, steps) if step == steps[-1]]
+
+
+def _files(folder: Path, paths: Sequence[Path], room: _Room) -> Iterator[str]:
+  """Pictures and videos of a run, as far as they are there."""
+  for path in paths:
     if path.is_file() and (data := room.data(path)):
       name = html.escape(path.relative_to(folder).as_posix())
-      yield (
-        f'<figure><img class="wide" alt="{name}" src="{data}">'
-        f"<figcaption>{name}</figcaption></figure>"
-      )
+      shown = f'<img class="wide" alt="{name}" src="{data}">'
+      if path.suffix == ".mp4":
+        shown = _video(data)
+      yield f"<figure>{shown}<figcaption>{name}</figcaption></figure>"
+
+
+def _video(data: str) -> str:
+  return f'<video controls loop muted autoplay src="{data}"></video>'
 
 
 def _config(folder: Path) -> Iterator[str]:

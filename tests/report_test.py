@@ -92,6 +92,27 @@ def test_everything_is_on_the_page(run):
   assert "grids/00000003.png" in text and "grids/00000002.png" not in text
 
 
+def test_reconstructions_and_the_nearest_of_training_are_on_the_page(run):
+  video = np.zeros((5, 16, 32, 3), np.uint8)
+  for folder, names in {
+    "reconstructions": ("00000002-000-a.mp4", "00000010-000-a.mp4"),
+    "novelty": ("00000002.png", "00000010.png"),
+  }.items():
+    (run / folder).mkdir()
+    for name in names:
+      shown = video if name.endswith("mp4") else video[:1]
+      media.write(run / folder / name, shown, 8.0)
+  media.write(run / "reconstructions" / "00000010-001-b.mp4", video, 8.0)
+  page = Page(report.write(run).read_text())
+  text = " ".join(page.text)
+  assert len(page.all("video")) == 3 and len(page.all("img")) == 5
+  for name in ("000-a", "001-b"):
+    assert f"reconstructions/00000010-{name}.mp4" in text
+  assert "novelty/00000010.png" in text and "/00000002" not in text
+  for heading in ("Reconstructions", "nearest clips of training"):
+    assert heading in text
+
+
 def test_the_page_needs_nothing_else(run):
   page = Page(report.write(run).read_text("utf-8"))
   assert not page.all("script") and not page.all("link")
