@@ -161,9 +161,12 @@ def _training(line: Mapping[str, Any]) -> bool:
 
 
 def _hours(lines: Sequence[Mapping[str, Any]]) -> float:
-  """Of training: without the time between the parts of an interrupted run."""
-  times = [line["time"] for line in lines]
-  gaps = [b - a for a, b in itertools.pairwise(times)]
+  """Of training: without the time between the parts of an interrupted run.
+
+  What ends at a line of evaluators was spent on them.
+  """
+  pairs = itertools.pairwise(lines)
+  gaps = [b["time"] - a["time"] for a, b in pairs if _training(b)]
   if not gaps:
     return 0.0
   usual = sorted(gaps)[len(gaps) // 2]

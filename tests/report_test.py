@@ -52,7 +52,7 @@ def run(tmp_path):
     for step in (1, 2, 3)
   ]
   first, last = ({"captions/real/colour": v} for v in (0.25, 0.8125))
-  lines[4:4] = [line("dit", 2, **first)]
+  lines[5:5] = [line("dit", 2, **first)]
   lines += [line("dit", 3, **last, **{"captions/made/shape": 0.5})]
   text = "".join(json.dumps(x) + "\n" for x in lines)
   (folder / "metrics.jsonl").write_text(text)
@@ -111,6 +111,23 @@ def test_reconstructions_and_the_nearest_of_training_are_on_the_page(run):
   assert "novelty/00000010.png" in text and "/00000002" not in text
   for heading in ("Reconstructions", "nearest clips of training"):
     assert heading in text
+
+
+def test_hours_are_those_of_training():
+  def told(*reports):
+    return [
+      {"stage": "dit", "step": i, "time": 60.0 * minute, name: 1.0}
+      for i, (minute, name) in enumerate(reports, 1)
+    ]
+
+  step, judged = "steps_per_s", "grid/real/motion"
+  lines = told((0, step), (6, step), (12, step))
+  # Evaluators on the way, at the end, and in --mode=eval soon after.
+  more = told((0, step), (6, step), (11, judged), (17, step), (26, judged))
+  more += told((35, judged))
+  for own in (lines, more):
+    (*_, fact) = report.facts({"dit": own})
+    assert " 0.20 hours" in fact[""]
 
 
 def test_the_page_needs_nothing_else(run):
