@@ -227,8 +227,10 @@ class _Room:
 
 def _samples(folder: Path, room: _Room) -> Iterator[str]:
   path = folder / "samples" / "samples.jsonl"
-  for text in path.read_text().splitlines() if path.is_file() else ():
-    told = json.loads(text)
+  text = path.read_text() if path.is_file() else ""
+  # Not splitlines: prompts may contain the other line ends of Unicode.
+  for line in filter(None, text.split("\n")):
+    told = json.loads(line)
     file = path.parent / told["files"][0]
     data = room.data(file) if file.is_file() else None
     if data is None:

@@ -63,9 +63,9 @@ def run(tmp_path):
     frames = 1 if name == "c.png" else 5
     video = rng.integers(0, 255, (frames, 16, 16, 3), np.uint8)
     media.write(folder / "samples" / name, video, 8.0)
-    prompt = [[0, "one"], [8, "two"]] if i else "a <red> ball"
+    prompt = [[0, "one"], [8, "two"]] if i else "a <red> ball\u2028"
     told.append({"files": [name], "prompt": prompt, "task": "t2v", "seed": i})
-  text = "".join(json.dumps(x) + "\n" for x in told)
+  text = "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in told)
   (folder / "samples" / "samples.jsonl").write_text(text)
   media.write(folder / "samples" / "contact_sheet.png", video, 8.0)
   for step in (2, 3):

@@ -160,7 +160,8 @@ class Samples:
   def _read(self) -> list[dict[str, Any]]:
     """Lines whose files are there; a half-written last one says nothing."""
     path, out = self.folder / LINES, []
-    for text in path.read_text().splitlines() if path.is_file() else ():
+    # Not splitlines: prompts may contain the other line ends of Unicode.
+    for text in path.read_text().split("\n") if path.is_file() else ():
       try:
         line = json.loads(text)
       except json.JSONDecodeError:

@@ -129,6 +129,17 @@ def test_what_killed_runs_left_goes_and_what_is_written_stays(tmp_path):
   assert elsewhere.exists() and (path.parent / ".a-stranger.mp4").exists()
 
 
+def test_a_prompt_may_hold_line_ends_of_unicode(tmp_path):
+  told = [TOLD[0] | {"prompt": "a red\u2028ball\x85"}, *TOLD[1:]]
+  make(samples(tmp_path, told), [0, 1, 2])
+  path = tmp_path / "samples" / LINES
+  found = [json.loads(line) for line in path.read_text().splitlines()]
+  # As other programs write it.
+  plain = (json.dumps(line, ensure_ascii=False) + "\n" for line in found)
+  path.write_text("".join(plain))
+  assert samples(tmp_path, told).missing == []
+
+
 def test_one_frame_is_a_png(tmp_path):
   told = [{"prompt": "a", "task": "t2i", "size": (1, 8, 8)}]
   (path,) = samples(tmp_path, told, ["a"]).files(0)
