@@ -2,7 +2,8 @@
 
 FLOPs are counted by walking the traced program: two per multiply-add of every
 matmul and convolution, loops times their length. XLA's own cost analysis counts
-the body of a loop once, so it cannot be used under nn.scan.
+the body of a loop once, so it cannot be used under nn.scan. Of a loop that data
+ends the length is not known, nor what a kernel does: neither is to be traced.
 
 Time is a roofline (Williams et al. 2009): a matmul takes as long as its FLOPs
 or its bytes, whichever is more, and everything else as long as what it writes,
@@ -204,6 +205,8 @@ def _sum(jaxpr, cost: Callable[[Any], float]) -> Any:
       total += eqn.params["length"] * sum(inside)
     elif eqn.primitive.name == "cond":
       total += max(inside)
+    elif eqn.primitive.name == "shard_map":  # written for one device's share
+      total += eqn.params["mesh"].size * sum(inside)
     else:
       total += sum(inside)
   return total
@@ -239,14 +242,12 @@ class Estimate:
 
   Attributes:
     parameters: count by module, two levels deep, largest first.
-    flops: of one train step, recomputation by remat included.
     state_bytes: of the training state on one device.
     temporary_bytes: what the compiled step needs beside it, on one device;
       None if it was not compiled.
   """
 
   parameters: dict[str, int]
-  flops: int
   state_bytes: int
   temporary_bytes: int | None
 
@@ -268,7 +269,6 @@ def estimate(
     temporary = int(analysis.temp_size_in_bytes)
   return Estimate(
     parameters=modules(state.params),
-    flops=flops(step, state, batch),
     state_bytes=sum(_local_bytes(x) for x in jax.tree.leaves(state)),
     temporary_bytes=temporary,
   )

@@ -1,17 +1,24 @@
 """Costs, against what a pencil says."""
 
 import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, PartitionSpec
 
-from sora_jax import estimate
+from sora_jax import estimate, modes
 from sora_jax.models.dit import REMAT, DiT
 from sora_jax.run import Run
 from sora_jax.types import Packed, Stream
 
+HERE = pathlib.Path(__file__)
 A, B, C = 3, 5, 7
 
 
@@ -44,6 +51,13 @@ def scanned(x, ws):
   return jax.lax.scan(lambda x, w: (x @ w, None), x, ws)[0]
 
 
+def spread(x, w):
+  rows, whole = PartitionSpec("data"), PartitionSpec()
+  mesh = AbstractMesh((4,), ("data",))
+  specs = {"in_specs": (rows, whole), "out_specs": rows}
+  return jax.shard_map(matmul, mesh=mesh, **specs)(x, w)
+
+
 def branch(x, w):
   return jax.lax.cond(x.sum() > 0, lambda: (x @ w) @ w, lambda: x @ w)
 
@@ -66,6 +80,7 @@ BY_HAND = {
   ),
   "scan": (scanned, [(A, B), (6, B, B)], 6 * ONE),
   "cond": (branch, [(A, B), (B, B)], 2 * ONE),
+  "shard_map": (spread, [(4 * A, B), (B, B)], 4 * ONE),
   "jit": (jax.jit(matmul), [(A, B), (B, B)], ONE),
   # The forward pass is traced too, though nothing uses its result.
   "grad": (gradients, [(A, B), (B, B)], 3 * ONE),
@@ -208,10 +223,10 @@ def test_the_estimate_of_a_stage(tiny, tmp_path, stage):
   assert sum(found.parameters.values()) == sum(x.size for x in parameters)
   assert found.temporary_bytes is None
   # At least forward and backward through each weight, once a row.
-  assert found.flops > 6 * sum(found.parameters.values())
+  flops = estimate.flops(made.step, made.abstract, batch)
+  assert flops > 6 * sum(found.parameters.values())
   assert set(dataclasses.asdict(found)) == {
     "parameters",
-    "flops",
     "state_bytes",
     "temporary_bytes",
   }
@@ -275,3 +290,53 @@ def test_model_flops_do_not_count_twice(tiny, tmp_path):
 def test_unknown_devices_list_the_valid_ones(tiny, tmp_path):
   with pytest.raises(ValueError, match=r"cost.device='b200' .*'a100'.*tpu_v4"):
     Run(tiny({"cost.device": "b200"}), tmp_path)
+
+
+# Eight devices ----------------------------------------------------------------
+
+EIGHT = """
+import json, pathlib, sys
+sys.path[:0] = sys.argv[1:]
+import conftest, estimate_test
+from sora_jax.run import Run
+run = Run(conftest.tiny(estimate_test.SPREAD), pathlib.Path("unused"))
+print(json.dumps(estimate_test.costs(run)))
+"""
+# Attention whose loops end when the data says so, and nothing computed again.
+SPREAD = {"dit.model.attention": "blocks", "dit.model.remat": "none"}
+
+
+def costs(run):
+  """What the dry run says of the transformer, as {cost: number}."""
+  _, told = modes._training_costs(run, "dit", SLOW)
+  return {
+    row["cost"]: float(row["dit"].replace(",", ""))
+    for row in told
+    if "per step" in row["cost"]
+  }
+
+
+@pytest.fixture(scope="module")
+def eight():
+  """What `costs` says in a process with eight devices."""
+  count = "--xla_force_host_platform_device_count=8"
+  done = subprocess.run(
+    [sys.executable, "-c", EIGHT, HERE.parent, HERE.parents[1]],
+    env=os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {count}"},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  return json.loads(done.stdout)
+
+
+def test_a_dry_run_counts_the_work_of_all_devices(eight, tiny, tmp_path):
+  """On any number of them, and however attention is computed."""
+  run = Run(tiny(SPREAD | {"dit.model.attention": "full"}), tmp_path)
+  batch, _ = run.abstract_inputs("dit")
+  stage = run.stage("dit", batch, {}, epoch=1)
+  flops = run.model_flops("dit", stage, batch, {})
+  for name in ("model GFLOPs per step", "GFLOPs per step with recomputation"):
+    assert eight[name] == round(flops / 1e9, 1) > 0
+  one = estimate.seconds(SLOW, stage.step, stage.abstract, batch)
+  assert eight["seconds per step"] == pytest.approx(one / 8, rel=1e-3)
