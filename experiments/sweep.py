@@ -238,7 +238,7 @@ class Point:
     if not self.given:  # another may have been trained on other batches
       batch, frozen = run.abstract_inputs("dit")
       stage = run.stage("dit", batch, frozen, epoch=1)
-      flops = run.model_flops("dit", stage, batch, frozen)
+      flops = run.model_flops("dit", batch, frozen)
       steps = checkpoint.load(dit, {"step": stage.abstract.step})["step"]
       found["pflops"] = flops * int(steps) / 1e15
     text = json.dumps({"config": told, "metrics": found})

@@ -268,11 +268,11 @@ def _training_costs(
   traced = (counted.step, counted.abstract, batch)
   seconds = estimate.seconds(device, *traced) / jax.device_count()
   again = estimate.flops(*traced)
-  flops = run.model_flops(name, stage, batch, frozen)
+  flops = run.model_flops(name, batch, frozen)
   costs = {
     "parameters": f"{total:,}",
     "model GFLOPs per step": f"{flops / 1e9:,.1f}",
-    "GFLOPs per step with recomputation": f"{again / 1e9:,.1f}",
+    "GFLOPs per step with all that it takes": f"{again / 1e9:,.1f}",
     "GiB of state per device": f"{found.state_bytes / gib:.3f}",
     "GiB of temporaries per device": f"{found.temporary_bytes / gib:.3f}",
     "GiB that a device has": f"{device.memory / gib:.1f}",

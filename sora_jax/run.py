@@ -23,6 +23,7 @@ from pathlib import Path
 import flax.linen as nn
 import jax
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from sora_jax import build, check, estimate, trained
@@ -110,27 +111,25 @@ class Run:
       self.placement,
     )
 
-  def model_flops(
-    self, name: str, stage: stage_lib.Stage, batch: PyTree, frozen: PyTree
-  ) -> int:
-    """FLOPs of a step over all devices, without what remat computes again.
+  def model_flops(self, name: str, batch: PyTree, frozen: PyTree) -> int:
+    """FLOPs of a step over all devices that are the model's own.
 
-    Attention is counted over whole rows, as if each held one clip.
+    Not what remat computes again, nor what Muon multiplies. Attention is
+    counted over whole rows, as if each held one clip.
 
     Args:
       name: of the stage.
-      stage: what `stage` makes of the batch.
       batch: as all processes see it; shapes are enough.
       frozen: parameters that are not trained.
     """
-    if name == "autoencoder":
-      return estimate.flops(stage.step, stage.abstract, batch)
-    plain = ConfigDict(self.config.to_dict())
-    plain.dit.model.update(remat="none", attention="full")
+    plain, objective = ConfigDict(self.config.to_dict()), self.codec
+    if name == "dit":
+      plain.dit.model.update(remat="none", attention="full")
+      objective = build.diffusion(plain)
     stage = stage_lib.make(
-      build.diffusion(plain),
-      build.optimizers(plain.dit, self.diffusion.losses, 1),
-      plain.dit.ema,
+      objective,
+      dict.fromkeys(objective.losses, optax.sgd(1.0)),
+      plain[name].ema,
       plain.seed,
       batch,
       frozen,
@@ -187,7 +186,7 @@ class Run:
         counts=counts,
         finish=finish,
         work=lambda: (
-          self.model_flops(name, stage, batches[0], frozen),
+          self.model_flops(name, batches[0], frozen),
           estimate.peak(build.operands(self.config[name].model)),
         ),
         meta={"readers": self.readers(name), "seed": seed},
