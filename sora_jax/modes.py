@@ -296,18 +296,20 @@ def _price(run: Run, seconds: float) -> dict[str, str]:
 def _sampling_costs(run: Run, device: estimate.Device) -> Rows:
   """Denoising clips as many as a call takes, a row of the table for each size.
 
-  As long as those that are sampled, of their size and in each bucket.
+  As long as those that are sampled, of their size and in each bucket. Devices
+  over which the rows of a call do not spread all do the same.
   """
-  config = run.config.sample
-  pipeline = build.pipeline(
-    run.config, _counted(run).diffusion, run.codec, None
-  )
+  config, packed = run.config.sample, run.config.dit.rows
+  # Not placed: what every device does alike counts once.
+  objective = build.diffusion(_counted(run).config)
+  pipeline = build.pipeline(run.config, objective, run.codec, None)
   batch, frozen = run.abstract_inputs("dit")
   params = run.stage("dit", batch, frozen, epoch=1).abstract.ema
   shapes = pipeline.abstract()
   # A call denoises whole rows, whatever lies in them.
   seconds = estimate.seconds(device, pipeline.sample, params, shapes)
-  seconds /= jax.device_count()
+  call = (config.rows, packed.length + packed.text, run.config.dit.model.heads)
+  seconds /= run.placement.devices(("rows", "length", "attend"), call)
   rows = []
   length, *space = config.size
   for place in dict.fromkeys((tuple(space), *build.sizes(run.config))):

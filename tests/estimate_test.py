@@ -311,8 +311,12 @@ import json, pathlib, sys
 sys.path[:0] = sys.argv[1:]
 import conftest, estimate_test
 from sora_jax.run import Run
-run = Run(conftest.tiny(estimate_test.SPREAD), pathlib.Path("unused"))
-print(json.dumps(estimate_test.costs(run)))
+def run(changes):
+  return Run(conftest.tiny(changes), pathlib.Path("unused"))
+said = estimate_test.costs(run(estimate_test.SPREAD))
+for rows in (2, 16):
+  said[f"{rows} rows"] = estimate_test.pace(run({"sample.rows": rows}))
+print(json.dumps(said))
 """
 # Attention whose loops end when the data says so, and nothing computed again.
 SPREAD = {"dit.model.attention": "blocks", "dit.model.remat": "none"}
@@ -328,9 +332,15 @@ def costs(run):
   }
 
 
+def pace(run):
+  """Seconds that it says a clip takes, in each bucket."""
+  told = modes._sampling_costs(run, SLOW)
+  return [float(row["seconds per clip"]) for row in told]
+
+
 @pytest.fixture(scope="module")
 def eight():
-  """What `costs` says in a process with eight devices."""
+  """What a process with eight devices says."""
   count = "--xla_force_host_platform_device_count=8"
   done = subprocess.run(
     [sys.executable, "-c", EIGHT, HERE.parent, HERE.parents[1]],
@@ -353,3 +363,13 @@ def test_a_dry_run_counts_the_work_of_all_devices(eight, tiny, tmp_path):
     assert eight[name] == round(flops / 1e9, 1) > 0
   one = estimate.seconds(SLOW, stage.step, stage.abstract, batch)
   assert eight["seconds per step"] == pytest.approx(one / 8, rel=1e-3)
+
+
+@pytest.mark.parametrize("rows, devices", [(2, 1), (16, 8)])
+def test_a_dry_run_spreads_the_rows_of_a_call(
+  eight, tiny, tmp_path, rows, devices
+):
+  """Eight devices sample two rows no faster than one does."""
+  one = pace(Run(tiny({"sample.rows": rows}), tmp_path))
+  wanted = [seconds / devices for seconds in one]
+  assert eight[f"{rows} rows"] == pytest.approx(wanted, rel=1e-3)

@@ -37,6 +37,11 @@ class Placement:
     wanted = PartitionSpec(*(self.table[a] if a else None for a in axes))
     return fitting(wanted, shape, self.mesh)
 
+  def devices(self, axes: Axes, shape: tuple[int, ...]) -> int:
+    """Over how many an array is spread; its axes may share some."""
+    used = {a for axis in self.spec(axes, shape) for a in ways(axis)}
+    return math.prod(self.mesh.shape[a] for a in used)
+
   def spread(self, axis: str) -> bool:
     """See `utils.axes.Placement`."""
     return math.prod(self.mesh.shape[a] for a in ways(self.table[axis])) > 1
