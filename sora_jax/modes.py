@@ -234,12 +234,25 @@ def dryrun(run: Run) -> None:
       parameters, costs = _training_costs(run, name, device)
       logs.say(f"\n{name}\n{logs.table(parameters)}\n\n{logs.table(costs)}")
   logs.say(
-    f"\ndevices: {jax.device_count()} of {run.config.cost.device!r}; times are "
-    "rooflines, the least that they can take with attention over whole rows"
+    f"\ndevices: {_machines(run, jax.device_count())} of "
+    f"{run.config.cost.device!r}; times are rooflines, the least that they can "
+    "take with attention over whole rows"
   )
 
 
 Rows = list[dict[str, object]]
+
+
+def _machines(run: Run, devices: int) -> int:
+  """How many of what `cost.device` names so many devices are.
+
+  Those that XLA cuts this machine's CPU into are one, those that `--devices`
+  pretends are as many machines like this one; JAX knows the latter's number.
+  """
+  here = run.config.cost.device == "here" and jax.default_backend() == "cpu"
+  if here and jax.config.jax_num_cpu_devices < 1:
+    return min(devices, jax.process_count())
+  return devices
 
 
 def _counted(run: Run) -> Run:
@@ -266,7 +279,8 @@ def _training_costs(
   ]
   counted = _counted(run).stage(name, batch, frozen, epoch=1)
   traced = (counted.step, counted.abstract, batch)
-  seconds = estimate.seconds(device, *traced) / jax.device_count()
+  seconds = estimate.seconds(device, *traced)
+  seconds /= _machines(run, jax.device_count())
   again = estimate.flops(*traced)
   flops = run.model_flops(name, batch, frozen)
   costs = {
@@ -289,7 +303,8 @@ def _training_costs(
 
 def _price(run: Run, seconds: float) -> dict[str, str]:
   hours = seconds / 3600
-  money = hours * jax.device_count() * run.config.cost.price
+  count = _machines(run, jax.device_count())
+  money = hours * count * run.config.cost.price
   return {"hours": f"{hours:.4g}", "money": f"{money:,.2f}"}
 
 
@@ -309,7 +324,8 @@ def _sampling_costs(run: Run, device: estimate.Device) -> Rows:
   # A call denoises whole rows, whatever lies in them.
   seconds = estimate.seconds(device, pipeline.sample, params, shapes)
   call = (config.rows, packed.length + packed.text, run.config.dit.model.heads)
-  seconds /= run.placement.devices(("rows", "length", "attend"), call)
+  spread = run.placement.devices(("rows", "length", "attend"), call)
+  seconds /= _machines(run, spread)
   rows = []
   length, *space = config.size
   for place in dict.fromkeys((tuple(space), *build.sizes(run.config))):

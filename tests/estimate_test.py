@@ -312,10 +312,13 @@ sys.path[:0] = sys.argv[1:]
 import conftest, estimate_test
 from sora_jax.run import Run
 def run(changes):
+  changes = {"cost.device": "h100", **changes}
   return Run(conftest.tiny(changes), pathlib.Path("unused"))
 said = estimate_test.costs(run(estimate_test.SPREAD))
 for rows in (2, 16):
   said[f"{rows} rows"] = estimate_test.pace(run({"sample.rows": rows}))
+  here = run({"sample.rows": rows, "cost.device": "here"})
+  said[f"{rows} rows here"] = estimate_test.pace(here)
 print(json.dumps(said))
 """
 # Attention whose loops end when the data says so, and nothing computed again.
@@ -373,3 +376,20 @@ def test_a_dry_run_spreads_the_rows_of_a_call(
   one = pace(Run(tiny({"sample.rows": rows}), tmp_path))
   wanted = [seconds / devices for seconds in one]
   assert eight[f"{rows} rows"] == pytest.approx(wanted, rel=1e-3)
+  # Simulated ones share this machine.
+  assert eight[f"{rows} rows here"] == pytest.approx(one, rel=1e-3)
+
+
+def test_devices_that_are_pretended_are_machines(tmp_path):
+  done = subprocess.run(
+    [
+      *(sys.executable, "-m", "sora_jax.main", "--mode=dryrun", "--devices=4"),
+      f"--config={HERE.parents[1]}/configs/dit_b.py:tiny",
+      *(f"--workdir={tmp_path}", "--config.stages=('sample',)"),
+    ],
+    env=os.environ,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert "devices: 4 of 'here'" in done.stdout
