@@ -58,6 +58,11 @@ class Run:
     self.mesh = mesh_lib.make(config.mesh)
     self.rules = rules_lib.pick(config.strategy, self.mesh.axis_names)
     self.placement = Placement(self.mesh, self.rules)
+    if set(config.stages) != {"autoencoder"}:  # which has no transformer
+      heads, rows = config.dit.model.heads, config.dit.rows
+      self.placement.check("attend", heads, "dit.model.heads")
+      length = rows.length + rows.text
+      self.placement.check("length", length, "dit.rows.length + dit.rows.text")
     self.diffusion = build.diffusion(config, self.placement)
     # What several processes judge, each judges on its own devices.
     alone = jax.process_count() == 1

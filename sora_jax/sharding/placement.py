@@ -19,6 +19,8 @@ from sora_jax.utils.axes import Axes
 class Placement:
   """Logical axes on a mesh; a dimension that does not divide stays whole.
 
+  Without a word: `check` is for those that had better divide.
+
   Attributes:
     mesh: of devices.
     rules: from `rules.pick`.
@@ -42,9 +44,21 @@ class Placement:
     used = {a for axis in self.spec(axes, shape) for a in ways(axis)}
     return math.prod(self.mesh.shape[a] for a in used)
 
+  def check(self, axis: str, size: int, what: str) -> None:
+    """Raises ValueError if a dimension that is to be cut would stay whole."""
+    names, count = ways(self.table[axis]), self._count(axis)
+    if size % count:
+      raise ValueError(
+        f"{what} is {size}, which does not divide over {count} devices (mesh "
+        f"axes {names}): use a multiple of {count}, or another mesh"
+      )
+
+  def _count(self, axis: str) -> int:
+    return math.prod(self.mesh.shape[a] for a in ways(self.table[axis]))
+
   def spread(self, axis: str) -> bool:
     """See `utils.axes.Placement`."""
-    return math.prod(self.mesh.shape[a] for a in ways(self.table[axis])) > 1
+    return self._count(axis) > 1
 
   def constrain(self, x: Array, axes: Axes) -> jax.Array:
     """See `utils.axes.Placement`."""

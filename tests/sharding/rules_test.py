@@ -7,6 +7,7 @@ from sora_jax.run import Run
 from sora_jax.sharding import mesh as mesh_lib
 from sora_jax.sharding import rules
 from sora_jax.sharding import state as state_lib
+from sora_jax.sharding.placement import Placement
 from sora_jax.sharding.rules import STRATEGIES
 
 # On shapes alone: sizes and devices that no test machine has ------------------
@@ -101,6 +102,49 @@ def test_unknown_strategies_list_the_valid_ones():
 def test_a_missing_axis_is_named_with_the_fix():
   with pytest.raises(ValueError, match=r"'fsdp'.*\('data',\) lacks: add"):
     rules.pick("fsdp", ("data",))
+
+
+@pytest.mark.parametrize(
+  "strategy, axis, size, said",
+  [
+    ("tensor", "attend", 6, r"is 6, .* over 4 devices .*'tensor'.* of 4,"),
+    ("sequence", "attend", 9, r"is 9, .* over 2 devices .*'sequence'"),
+    ("fsdp_tensor_sequence", "attend", 12, r"is 12, .* over 8 devices"),
+    ("sequence", "length", 77, r"is 77, .* over 2 devices .*'sequence'"),
+    ("tensor", "length", 77, None),
+    ("fsdp", "attend", 7, None),
+  ],
+)
+def test_heads_and_tokens_that_would_stay_whole(strategy, axis, size, said):
+  mesh = abstract_mesh(fsdp=3, tensor=4, sequence=2)
+  placement = Placement(mesh, rules.pick(strategy, mesh.axis_names))
+  placement.check(axis, 24, "that")
+  if said is None:
+    placement.check(axis, size, "that")
+  else:
+    with pytest.raises(ValueError, match="that " + said):
+      placement.check(axis, size, "that")
+
+
+@pytest.mark.parametrize(
+  "changes, said",
+  [
+    ({"dit.model.heads": 4}, r"dit.model.heads is 4, .* over 3 devices"),
+    ({"dit.rows.length": 65}, r"dit.rows.length \+ dit.rows.text is 385, .* 3"),
+  ],
+)
+def test_a_run_says_what_would_stay_whole(
+  tiny, tmp_path, monkeypatch, changes, said
+):
+  mesh = abstract_mesh(data=1, sequence=3)
+  monkeypatch.setattr(mesh_lib, "make", lambda axes: mesh)
+  fine = {"strategy": "sequence", "dit.model.width": 24, "dit.model.heads": 6}
+  fine |= {"dit.rows.length": 64}
+  Run(tiny(fine), tmp_path)
+  with pytest.raises(ValueError, match=said):
+    Run(tiny(fine | changes), tmp_path)
+  alone = tiny(fine | changes | {"stages": ("autoencoder",)})
+  Run(alone, tmp_path)  # has no attention to be cut
 
 
 def test_rows_that_do_not_divide():
