@@ -85,14 +85,12 @@ def _write(run: Run, folder: Path, name: str, state: State) -> None:
 def _alone(config: ConfigDict) -> ConfigDict:
   """The config without what lies on the machine that it ran on."""
   config = ConfigDict(config.to_dict())
+  trained.elsewhere(config)
   config.autoencoder.checkpoint = config.dit.checkpoint = ""
   config.autoencoder.init = ""
   if check.decoder_alone(config.autoencoder):
     config.autoencoder.objective.part = "all"
-  config.autoencoder.evaluators = config.dit.evaluators = {}
   config.autoencoder.objective.perceptual.update(weight=0.0, path="")
-  for name in ("file", "source", "target", "mask"):
-    config.sample[name] = ""
   for name in ("path", "data_dir"):
     if name in config.data:
       config.data[name] = ""

@@ -32,11 +32,14 @@ from sora_jax.utils import logs, media, processes, sections, tree
 
 def train(run: Run) -> None:
   """Every stage of the config; what is done already is not done again."""
+  stages = list(run.config.stages)
+  if run.config.autoencoder.checkpoint and "autoencoder" in stages:
+    stages.remove("autoencoder")
+  build.check_rows(run.config, run.placement, stages)
   trained.check_given(run.config, run.workdir)
   processes.check_shared(run.workdir)
   run.remember()
-  stages = run.config.stages
-  if "autoencoder" in stages and not run.config.autoencoder.checkpoint:
+  if "autoencoder" in stages:
     show(run.train_autoencoder())
   if "dit" in stages:
     show(run.train_dit())
@@ -226,6 +229,7 @@ def _rolled(
 
 def dryrun(run: Run) -> None:
   """What every stage will cost; no model is allocated."""
+  build.check_rows(run.config, run.placement, run.config.stages)
   device = estimate.device(run.config.cost.device)
   for name in run.config.stages:
     if name == "sample":

@@ -32,9 +32,7 @@ from sora_jax.evaluators.context import Context
 from sora_jax.packing import pack
 from sora_jax.sampling.pipeline import Pipeline
 from sora_jax.sampling.request import Request
-from sora_jax.sharding import mesh as mesh_lib
-from sora_jax.sharding import rules as rules_lib
-from sora_jax.sharding.placement import Placement
+from sora_jax.sharding import mesh
 from sora_jax.training import checkpoint, encode, loop
 from sora_jax.training import stage as stage_lib
 from sora_jax.types import PyTree, State
@@ -55,37 +53,26 @@ class Run:
     build.everything(config)
     self.codec = build.autoencoder(config)
     self.data = Datasets(config, self.workdir, self.codec)
-    self.mesh = mesh_lib.make(config.mesh)
-    self.rules = rules_lib.pick(config.strategy, self.mesh.axis_names)
-    self.placement = Placement(self.mesh, self.rules)
-    if set(config.stages) != {"autoencoder"}:  # which has no transformer
-      heads, rows = config.dit.model.heads, config.dit.rows
-      self.placement.check("attend", heads, "dit.model.heads")
-      length = rows.length + rows.text
-      self.placement.check("length", length, "dit.rows.length + dit.rows.text")
+    self.placement = build.placement(config)
     self.diffusion = build.diffusion(config, self.placement)
     # What several processes judge, each judges on its own devices.
     alone = jax.process_count() == 1
     self.judged = self.diffusion if alone else build.diffusion(config)
-    self.rows = mesh_lib.rows(self.mesh)
-    mesh_lib.check_rows(
-      config.autoencoder.batch, self.mesh, "autoencoder.batch"
-    )
-    mesh_lib.check_rows(config.dit.rows.rows, self.mesh, "dit.rows.rows")
+    self.rows = mesh.rows(self.placement.mesh)
 
   @classmethod
   def open(cls, workdir: str | os.PathLike[str]) -> Run:
     """A trained run, with the config that its transformer was trained by.
+
+    It is whole on each of the devices that are here, whatever it had then.
 
     Raises:
       FileNotFoundError: if the folder holds none.
     """
     workdir = Path(workdir)
     config = sections.config_of(checkpoint.load_config(workdir / "dit"))
-    # Files that it named may have moved, and are not asked for now.
-    none = dict.fromkeys(("file", "source", "target", "mask"), "")
-    config.sample.update(task="t2v", clips=0, **none)
-    config.autoencoder.evaluators = config.dit.evaluators = {}
+    trained.elsewhere(config)
+    config.sample.update(task="t2v", clips=0)
     return cls(config, workdir)
 
   @functools.cached_property
@@ -168,6 +155,7 @@ class Run:
     Returns:
       what the stage's evaluators say in the end.
     """
+    build.check_rows(self.config, self.placement, [name])
     batches = itertools.islice(iter(dataset(seed=self.config.seed)), start)
     batches = list(batches)  # of all processes, for all start alike
     first = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
@@ -238,7 +226,7 @@ class Run:
     """Which share of a stage's batches this process reads, of how many."""
     section = self.config[name]
     rows = section.batch if name == "autoencoder" else section.rows.rows
-    return mesh_lib.share(self.rows, rows)
+    return mesh.share(self.rows, rows)
 
   def remember(self) -> None:
     """Writes config.json; says so if the folder held another config."""

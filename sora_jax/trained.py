@@ -34,6 +34,14 @@ def folder(config: ConfigDict, workdir: Path, name: str) -> Path:
   return own
 
 
+def elsewhere(config: ConfigDict) -> None:
+  """Has a config ask for nothing that only the machine of its training has."""
+  for name in ("file", "source", "target", "mask"):
+    config.sample[name] = ""
+  config.autoencoder.evaluators = config.dit.evaluators = {}
+  config.mesh, config.strategy = {"data": -1}, "replicated"
+
+
 def _begins(config: ConfigDict, name: str) -> str:
   """The folder whose weights a stage's training begins with; "" for none."""
   if name == "dit":

@@ -1,6 +1,10 @@
 """What is given away is what was trained, and a run can begin with it."""
 
+import os
+import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -12,6 +16,10 @@ from sora_jax.run import Run
 from sora_jax.training import checkpoint, exported
 from sora_jax.utils import sections, tree
 
+HERE = pathlib.Path(__file__)
+# Where the weights seem to come from; no test has so many devices.
+POD = {"mesh": {"data": -1, "fsdp": 8}, "strategy": "fsdp"}
+
 
 @pytest.fixture(scope="module")
 def run(model, tmp_path_factory):
@@ -19,9 +27,10 @@ def run(model, tmp_path_factory):
   run = Run(model.run.config, tmp_path_factory.mktemp("export") / "run")
   shutil.copytree(model.run.workdir, run.workdir)
   codec = model.autoencoder.replace(frozen={"stats": model.frozen["stats"]})
+  config = sections.plain(run.config) | POD
   for name, state in (("autoencoder", codec), ("dit", model.state)):
     with checkpoint.Checkpointer(
-      run.workdir / name, keep=1, config=sections.plain(run.config)
+      run.workdir / name, keep=1, config=config
     ) as saved:
       meta = {"finished": True, "seconds": 12.0}
       saved.save(4, state, force=True, meta=meta)
@@ -54,6 +63,51 @@ def test_weights_are_the_averaged_ones_rounded(run, folder):
   dit, codec = run.restored("dit"), run.restored("autoencoder")
   numbers = tree.size(dit.ema) + tree.size((codec.ema, codec.frozen))
   assert size < 2.2 * numbers + 40_000  # half of them, and nothing twice
+
+
+def test_a_run_of_a_pod_opens_on_one_device(run):
+  there = dict(tree.named(run.restored("dit")))
+  for name, here in tree.named(Run.open(run.workdir).restored("dit")):
+    np.testing.assert_array_equal(here, there[name])
+
+
+THREE = """
+import pathlib, sys
+sys.path[:0] = sys.argv[1:3]
+import conftest
+from sora_jax import modes
+from sora_jax.run import Run
+folder = pathlib.Path(sys.argv[3])
+(video,) = Run.open(folder).sample(["a red three"], size=(5, 16, 16))
+print(video.shape)
+config = conftest.tiny({"sample.clips": 0})
+with config.unlocked():
+  config.mesh = {"data": -1, "fsdp": 1}
+  for name in ("autoencoder", "dit"):
+    config[name].checkpoint = str(folder / name)
+run = Run(config, pathlib.Path(sys.argv[4]))
+modes.sample(run)
+try:
+  modes.train(run)
+except ValueError as error:
+  print(error)
+"""
+
+
+def test_three_devices_sample_what_they_could_not_train(folder, tmp_path):
+  """Batches of eight do not divide over them, and are not asked for."""
+  count = "--xla_force_host_platform_device_count=3"
+  where = (HERE.parent, HERE.parents[1], folder, tmp_path / "run")
+  done = subprocess.run(
+    [sys.executable, "-c", THREE, *where],
+    env=os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {count}"},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.startswith("(5, 16, 16, 3)")
+  assert "dit.rows.rows is 8, which does not divide over 3" in done.stdout
+  assert len(list((tmp_path / "run" / "samples").glob("*.mp4"))) == 2
 
 
 def test_an_exported_folder_samples_as_the_run_does(run, folder):
@@ -261,6 +315,8 @@ def test_what_is_exported_names_nothing_of_this_machine(tiny, tmp_path):
   config = tiny({"dit.evaluators.frechet.features": "i3d"})
   config.dit.evaluators.frechet.path = str(tmp_path / "i3d.safetensors")
   config.sample.source = str(tmp_path / "picture.png")
+  with config.unlocked():
+    config.update(POD)
   alone = export._alone(config)
   assert str(tmp_path) not in alone.to_json_best_effort()
   Run(alone.lock(), tmp_path / "there")

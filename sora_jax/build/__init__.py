@@ -24,6 +24,7 @@ from sora_jax.build.data import (
   source,
   words,
 )
+from sora_jax.build.devices import check_rows, placement
 from sora_jax.build.requests import continuations, request, requests
 from sora_jax.build.sampling import FROM_INPUT, check_sampling, fits
 from sora_jax.build.training import evaluators, optimizers, schedule
@@ -46,6 +47,7 @@ __all__ = [
   "DTYPES",
   "FROM_INPUT",
   "autoencoder",
+  "check_rows",
   "continuations",
   "diffusion",
   "evaluators",
@@ -60,6 +62,7 @@ __all__ = [
   "pipeline",
   "pixel_shapes",
   "pixels",
+  "placement",
   "prepare",
   "prepared",
   "request",

@@ -45,16 +45,6 @@ def rows(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(axes))
 
 
-def check_rows(count: int, mesh: Mesh, what: str) -> None:
-  """Raises ValueError unless `count` rows can be spread evenly."""
-  ways = math.prod(mesh.shape[a] for a in BATCH if a in mesh.shape)
-  if count % ways:
-    raise ValueError(
-      f"{what} is {count}, which does not divide over {ways} devices "
-      f"(mesh axes {BATCH}): use a multiple of {ways}"
-    )
-
-
 def share(sharding: NamedSharding, rows: int) -> tuple[int, int]:
   """Which part of a batch's rows this process's devices hold, of how many.
 

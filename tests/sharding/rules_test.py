@@ -149,8 +149,9 @@ def test_a_run_says_what_would_stay_whole(
 
 def test_rows_that_do_not_divide():
   mesh = abstract_mesh(data=2, fsdp=4, model=3)
-  mesh_lib.check_rows(16, mesh, "dit.rows.rows")
+  placement = Placement(mesh, rules.pick("replicated", mesh.axis_names))
+  placement.check("rows", 16, "dit.rows.rows")
   with pytest.raises(
     ValueError, match=r"dit.rows.rows is 12, .* over 8 .* multiple of 8"
   ):
-    mesh_lib.check_rows(12, mesh, "dit.rows.rows")
+    placement.check("rows", 12, "dit.rows.rows")
