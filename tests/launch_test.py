@@ -1,8 +1,10 @@
 """Launch files name flags, configs and extras that there are."""
 
 import importlib
+import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -35,6 +37,42 @@ def test_commands_are_of_this_package(path):
   setup = (ROOT / "setup.py").read_text()
   for extra in re.findall(r"'\.\[(\w+)\]'", text):
     assert f'"{extra}":' in setup
+
+
+# Stands for gcloud and xpk: says what each host would be told to run.
+STUB = """#!/usr/bin/env bash
+while [ $# -gt 1 ] && [ "$1" != --command ]; do shift; done
+printf '%s' "$2"
+"""
+
+
+@pytest.mark.parametrize(
+  "flags", [[], ["--config.seed=1", "--config.mesh={'data': -1}"]]
+)
+@pytest.mark.parametrize(
+  "script, tool, where",
+  [("tpu_vm.sh", "gcloud", ["pod", "zone"]), ("xpk.sh", "xpk", ["cluster"])],
+)
+def test_scripts_hand_on_the_flags_that_they_get(
+  script, tool, where, flags, tmp_path
+):
+  (tmp_path / tool).write_text(STUB)
+  (tmp_path / tool).chmod(0o755)
+  path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+  done = subprocess.run(
+    ["bash", LAUNCH / script, *where, "/runs/one", "configs/dit_b.py", *flags],
+    env=os.environ | {"PATH": path, "STORAGE": "disk"},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  _, words = done.stdout.split("sora_jax.main")
+  assert shlex.split(words) == [
+    "--config=configs/dit_b.py",
+    "--workdir=/runs/one",
+    "--coordinator=auto",
+    *flags,
+  ]
 
 
 @pytest.mark.parametrize(

@@ -8,4 +8,4 @@ name=$1 zone=$2 workdir=$3 config=$4
 shift 4
 gcloud compute tpus tpu-vm ssh "$name" --zone "$zone" --worker=all --command "
   cd ~/sora_jax && . ~/venv/bin/activate && pip install -q -c constraints.txt -e '.[tpu]' &&
-  python -m sora_jax.main --config=$config --workdir=$workdir --coordinator=auto$(printf ' %q' "$@")"
+  python -m sora_jax.main --config=$config --workdir=$workdir --coordinator=auto${1+$(printf ' %q' "$@")}"

@@ -13,4 +13,4 @@ xpk workload create \
   --base-docker-image "${IMAGE:-python:3.11}" \
   --script-dir . \
   --command "pip install -c constraints.txt -e '.[tpu]' && python -m sora_jax.main \
-    --config=$config --workdir=$workdir --coordinator=auto$(printf ' %q' "$@")"
+    --config=$config --workdir=$workdir --coordinator=auto${1+$(printf ' %q' "$@")}"
