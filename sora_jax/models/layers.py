@@ -1,9 +1,10 @@
 """Building blocks of the transformers, with logical axis names on weights.
 
 Activations have the dtype `dtype`; parameters stay float32, and norms, softmax
-and time embeddings are computed in float32. The operands of matmuls are rounded
-to `matmul`, and their sums are float32: where a device multiplies bfloat16
-faster, and does all else best in float32 (CPUs with AMX), the two differ.
+and the sines and cosines of noise levels are computed in float32. The operands
+of matmuls are rounded to `matmul`, and their sums are float32: where a device
+multiplies bfloat16 faster, and does all else best in float32 (CPUs with AMX),
+the two differ.
 """
 
 from __future__ import annotations
