@@ -26,18 +26,23 @@ from sora_jax.utils import tree
 
 
 def heads(config: ConfigDict) -> None:
-  """Whether the autoencoder's heads divide its width.
+  """Whether each model's heads divide its width, for rotary pairs evenly.
 
   Raises:
     ValueError: naming both.
   """
-  model = config.autoencoder.model
-  least = 1 if model.block == "transformer" else 0
-  if model.heads < least or (model.heads and model.width % (2 * model.heads)):
-    raise ValueError(
-      f"autoencoder.model.heads={model.heads} with block={model.block!r} and "
-      f"width={model.width}: need >= {least}, and an even width for each head"
-    )
+  codec, dit = config.autoencoder.model, config.dit.model
+  for where, model, block in (
+    ("autoencoder.model", codec, codec.block),
+    ("dit.model", dit, "transformer"),
+    ("dit.model.text", dit.text, "transformer"),
+  ):
+    least = 1 if block == "transformer" else 0
+    if model.heads < least or (model.heads and model.width % (2 * model.heads)):
+      raise ValueError(
+        f"{where}.heads={model.heads} with block={block!r} and width="
+        f"{model.width}: need >= {least}, and an even width for each head"
+      )
 
 
 def sizes(config: ConfigDict) -> None:
