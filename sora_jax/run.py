@@ -187,8 +187,8 @@ class Run:
       return found
 
   def readers(self, name: str) -> list[int]:
-    """Into how many shares processes cut the data, and how many these are."""
-    return [self.share(name)[1], jax.process_count()]
+    """Shares of the data, processes that read them, and workers of each."""
+    return [self.share(name)[1], jax.process_count(), self.config.workers]
 
   def _begin(self, name, saved, stage, dataset, frozen):
     """A fresh or restored state, the data, its seed, and the state's meta."""
@@ -199,9 +199,11 @@ class Run:
       state = trained.fresh(self.config, name, stage, frozen)
       return state, iter(dataset(share=share, seed=seed)), seed, meta
     where = self.workdir / name
-    check.same_model(self.config, saved.config(step), where, name)
+    config = {"workers": 0, **saved.config(step)}
+    check.same_model(self.config, config, where, name)
     meta = saved.meta(step)
     before, now = meta.pop("readers", [1, 1]), self.readers(name)
+    before = [*before, config["workers"]][:3]  # which it once left out
     seed = meta.pop("seed", seed)
     if before == now:
       data = iter(dataset(share=share, seed=seed))
@@ -209,7 +211,8 @@ class Run:
     else:
       logs.say(
         f"{name}: {now[1]} processes read {now[0]} shares of the data, which "
-        f"were {before[1]} and {before[0]}: it starts again, in another order"
+        f"were {before[1]} and {before[0]}, by {now[2]} workers each, which "
+        f"were {before[2]}: it starts again, in another order"
       )
       state, seed = saved.restore(stage.abstract, step=step), seed + step
       data = iter(dataset(share=share, seed=seed))
