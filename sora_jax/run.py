@@ -148,7 +148,7 @@ class Run:
       start: batches that the objective is initialised from.
       frozen: parameters that are not trained, by name.
       epoch: steps in an epoch.
-      counts: see `loop.Loop`.
+      counts: see `loop.Loop`; of this process's share of a batch.
       finish: see `loop.Loop`.
       context: of the evaluators.
 
@@ -160,6 +160,7 @@ class Run:
     batches = list(batches)  # of all processes, for all start alike
     first = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
     stage = self.stage(name, first, frozen, epoch)
+    shares = self.share(name)[1]  # about alike
     logs.say(
       f"{name}: {tree.size(stage.abstract.params):,} parameters, "
       f"{jax.device_count()} x {jax.devices()[0].device_kind}"
@@ -176,7 +177,7 @@ class Run:
         schedule=build.schedule(self.config[name]),
         steps_per_epoch=epoch,
         evaluators=build.evaluators(self.config[name], context),
-        counts=counts,
+        counts=lambda share: {k: shares * n for k, n in counts(share).items()},
         finish=finish,
         work=lambda: (
           self.model_flops(name, batches[0], frozen),

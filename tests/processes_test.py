@@ -127,6 +127,15 @@ def test_metrics_are_written_once(whole):
   assert {stage for stage, _ in steps} == set(STAGES)
 
 
+def test_the_pace_is_that_of_all_processes(whole, tiny):
+  clips = [
+    line["clips_per_s"] / line["steps_per_s"]
+    for line in logs.read_metrics(whole / "metrics.jsonl")
+    if line["stage"] == "autoencoder" and "clips_per_s" in line
+  ]
+  assert clips == pytest.approx([tiny().autoencoder.batch] * 4)
+
+
 def test_a_killed_process_ends_both_and_both_go_on(
   config, whole, tmp_path, state_of
 ):

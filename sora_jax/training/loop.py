@@ -117,8 +117,9 @@ class Loop:
     schedule: when things happen.
     steps_per_epoch: for durations in epochs, if known.
     evaluators: by name.
-    counts: of a batch: its "clips", and of packed rows the "tokens" that hold
-      data, of so many "places"; for what is reported of speed and padding.
+    counts: of a batch, all processes together: its "clips", and of packed rows
+      the "tokens" that hold data, of so many "places"; for what is reported of
+      speed and padding.
     finish: applied to the last state before it is saved.
     work: says the FLOPs of the model in one step, nothing counted twice, and
       the matmul FLOPs a second of all devices; 0 for what is unknown. Asked at
