@@ -20,6 +20,7 @@ from sora_jax.utils import tree
 HERE = pathlib.Path(__file__)
 STAGES = ("autoencoder", "dit")
 STEPS = 20
+SAME = 1e-5  # by how much parameters may differ
 # XLA's devices on one CPU now and then wait for each other for ever: one has
 # begun with one exchange, another with the next. The process then ends so.
 STUCK = "may be stuck"
@@ -95,7 +96,9 @@ def train(config, stage_name, judged):
   frozen = {} if stage_name == "dit" else frozen
   batch = batch_of(run, stage_name)
   stage = run.stage(stage_name, batch, frozen, epoch=1)
-  state, losses = stage.make(), []
+  state, losses = noisy(stage.make()), []
+  # A copy, for a step gives the state's memory away.
+  start = dict(tree.named(jax.tree.map(np.array, state.params)))
   for _ in range(STEPS):
     state, metrics = stage.step(state, loop.put(batch, run.rows))
     jax.block_until_ready(state)  # steps side by side would need more threads
@@ -108,9 +111,21 @@ def train(config, stage_name, judged):
   local = sum(x.addressable_shards[0].data.nbytes for x in _opt(state))
   whole = sum(x.nbytes for x in _opt(state))
   facts = {"losses": losses, "placed": placed, "local": local, "whole": whole}
+  facts["moved"] = {k: float(abs(params[k] - start[k]).max()) for k in params}
   if judged:
     facts["judged"] = judge(run, stage_name, state, batch)
   return facts, params
+
+
+def noisy(state):
+  """The state, away from the zeros at which most parameters would stay."""
+  rng = np.random.default_rng(0)
+
+  def move(x):
+    noise = 0.1 * rng.normal(size=x.shape)
+    return jax.device_put(np.asarray(x + noise, x.dtype), x.sharding)
+
+  return state.replace(params=jax.tree.map(move, state.params))
 
 
 def judge(run, stage, state, batch):
@@ -260,11 +275,12 @@ def test_eight_devices_learn_what_one_does(eight, one, index, tiny, tmp_path):
   stage, strategy, mesh = COMBINATIONS[index]
   (facts, params), (wanted, expected) = eight[index], one[stage]
   np.testing.assert_allclose(facts["losses"], wanted["losses"], rtol=1e-5)
-  assert len(set(facts["losses"])) == STEPS  # it did learn
+  least = min(facts["moved"].values())
+  assert least > 20 * SAME, "equal because they hardly moved"
   assert params.keys() == expected.keys()
   for name in params:
     np.testing.assert_allclose(
-      params[name], expected[name], atol=1e-5, err_msg=name
+      params[name], expected[name], atol=SAME, err_msg=name
     )
   if "judged" in facts:
     assert facts["judged"] == pytest.approx(wanted["judged"], rel=1e-3)
