@@ -12,6 +12,7 @@ from sora_jax.types import Clip
 
 KWARGS = {
   "bucket": {"tokens": 64, "unit": (8, 8), "scales": (1.0, 0.25)},
+  "cover": {"size": (24, 40)},
   "fit": {"size": (24, 40)},
   "trim": {"multiple": 4},
   "thin": {"most": 3},
