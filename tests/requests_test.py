@@ -169,6 +169,8 @@ def test_what_guides_needs_guidance(tiny):
     with pytest.raises(ValueError, match="needs guidance"):
       build.request(config, "a", **given)
     assert build.request(tiny(), "a", **given)
+  with pytest.raises(ValueError, match="is a script"):
+    build.request(tiny(), "a", negative="[0s] blue [1s] green")
 
 
 def test_a_longer_source_is_not_cut_in_silence(tiny, tmp_path, capsys):

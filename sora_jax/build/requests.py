@@ -103,6 +103,11 @@ def request(config: ConfigDict, prompt: str, **changes) -> Request:
   if len(size) != 3:
     raise ValueError(f"size={size}: need frames, height and width")
   _check_guided(sample.guidance, asked)
+  if not isinstance(script.parse(asked["negative"], sample.fps), str):
+    raise ValueError(
+      f"negative={asked['negative']!r} is a script, and leads away from all of "
+      "a video: give it without times"
+    )
   asked, size = given(config, asked, size, "size" in changes)
   asked["at"], asked["scales"] = tuple(asked["at"]), tuple(asked["scales"])
   made = Request(script.parse(prompt, sample.fps), size, **asked)
