@@ -147,7 +147,8 @@ def evaluators(config: ConfigDict) -> None:
     if judges or ("oracle" in section and section.oracle == "world"):
       _exact(config, where)
     if "rollout" in section:
-      rolls(config, section, config.data.frames, where)
+      frames = config.data.frames
+      rolls(config, section.rollout, section.keep, frames, where)
     if laws and sets.SETS[config.data.set].shots[0] > 1:
       raise ValueError(
         f"{where} judges clips of one shot, and those of data.set="
@@ -181,18 +182,18 @@ def _stays(config: ConfigDict, where: str) -> None:
 
 
 def rolls(
-  config: ConfigDict, section: ConfigDict, frames: int, where: str
+  config: ConfigDict, rollout: ConfigDict, keep: int, frames: int, where: str
 ) -> None:
   """Whether a block of so many frames leaves something to make.
 
   Raises:
     ValueError: naming the numbers and the key to change.
   """
-  anchor = "anchor" in section.rollout and section.rollout.anchor
-  known, there = section.keep + anchor, _latent_frames(config, frames)
+  anchor = "anchor" in rollout and rollout.anchor
+  known, there = keep + anchor, _latent_frames(config, frames)
   if known >= there:
     raise ValueError(
-      f"{where}.keep={section.keep} latent frames and the anchor fill a block "
+      f"{where}.keep={keep} latent frames and the anchor fill a block "
       f"of {frames} frames, which has {there}: lower it"
     )
 

@@ -86,6 +86,7 @@ def _alone(config: ConfigDict) -> ConfigDict:
   """The config without what lies on the machine that it ran on."""
   config = ConfigDict(config.to_dict())
   trained.elsewhere(config)
+  config.mesh, config.strategy = {"data": -1}, "replicated"
   config.autoencoder.checkpoint = config.dit.checkpoint = ""
   config.autoencoder.init = ""
   if check.decoder_alone(config.autoencoder):

@@ -207,13 +207,13 @@ def _rolled(
   As many at a time as a call of the sampler holds: what is finished then stays,
   and no more files are open.
   """
-  missing, steering = samples.missing, None
-  if config.prompts == build.FROM_INPUT:
-    steering = _Steering(config.fps, roll.pipeline.words)
+  missing = samples.missing
   most = roll.at_once([requests[i] for i in missing])
   for start in range(0, len(missing), most):
     some = missing[start : start + most]
-    wanted = [requests[i] for i in some]
+    wanted, steering = [requests[i] for i in some], None
+    if config.prompts == build.FROM_INPUT:
+      steering = _Steering(config.fps, roll.pipeline.words)
     with contextlib.ExitStack() as stack:
       adds = [
         stack.enter_context(
@@ -266,6 +266,7 @@ def _counted(run: Run) -> Run:
   """
   config = ConfigDict(run.config.to_dict())
   config.dit.model.attention = "full"
+  config.sample.update(prompts=(), file="")  # which need not be read again
   return Run(config, run.workdir)
 
 
@@ -327,7 +328,9 @@ def _sampling_costs(run: Run, device: estimate.Device) -> Rows:
   shapes = pipeline.abstract()
   # A call denoises whole rows, whatever lies in them.
   seconds = estimate.seconds(device, pipeline.sample, params, shapes)
-  call = (config.rows, packed.length + packed.text, run.config.dit.model.heads)
+  # Guidance is one pass over twice the rows.
+  rows = config.rows * (2 if build.guided(run.config) else 1)
+  call = (rows, packed.length + packed.text, run.config.dit.model.heads)
   spread = run.placement.devices(("rows", "length", "attend"), call)
   seconds /= _machines(run, spread)
   rows = []
@@ -335,7 +338,7 @@ def _sampling_costs(run: Run, device: estimate.Device) -> Rows:
   for place in dict.fromkeys((tuple(space), *build.sizes(run.config))):
     size = (length, *place)
     cells = latent_size(size, run.config.autoencoder.model.compression)
-    tokens = int(np.prod(patchify.grid((*cells, 1), run.config.dit.patch)))
+    tokens = patchify.tokens(cells, run.config.dit.patch)
     clips = min(pipeline.length // tokens, pipeline.clips) * pipeline.rows
     each = seconds / clips if clips else math.inf  # it does not fit a row
     pace = each / (length / config.fps)

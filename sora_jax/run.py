@@ -64,7 +64,8 @@ class Run:
   def open(cls, workdir: str | os.PathLike[str]) -> Run:
     """A trained run, with the config that its transformer was trained by.
 
-    It is whole on each of the devices that are here, whatever it had then.
+    It lies on the devices as it did then, or where they are not as many as its
+    mesh says, whole on each.
 
     Raises:
       FileNotFoundError: if the folder holds none.
@@ -72,7 +73,9 @@ class Run:
     workdir = Path(workdir)
     config = sections.config_of(checkpoint.load_config(workdir / "dit"))
     trained.elsewhere(config)
-    config.sample.update(task="t2v", clips=0)
+    plain = {"task": "t2v", "at": (), "clips": 0, "negative": "", "scales": ()}
+    config.sample.update(plain)
+    config.stages = tuple(s for s in config.stages if s != "sample")
     return cls(config, workdir)
 
   @functools.cached_property
@@ -353,6 +356,11 @@ class Run:
       **changes: see `build.request`; source="picture.png" or uint8 pixels.
     """
     prompts = (prompts,) if isinstance(prompts, str) else prompts
+    if changes and not all(isinstance(asked, str) for asked in prompts):
+      raise ValueError(
+        f"{sorted(changes)} would change nothing of whole requests: put them "
+        "there, or give prompts"
+      )
     first = changes.pop("seed", self.config.sample.seed)
     requests = [
       build.request(self.config, asked, seed=first + i, **changes)

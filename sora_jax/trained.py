@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from sora_jax import check
+from sora_jax.sharding import mesh
 from sora_jax.training import checkpoint
 from sora_jax.training.stage import Stage
 from sora_jax.types import PyTree, State
@@ -35,11 +36,17 @@ def folder(config: ConfigDict, workdir: Path, name: str) -> Path:
 
 
 def elsewhere(config: ConfigDict) -> None:
-  """Has a config ask for nothing that only the machine of its training has."""
+  """Has a config ask for nothing that only the machine of its training had.
+
+  Its mesh stays if it fits the devices that are here.
+  """
   for name in ("file", "source", "target", "mask"):
     config.sample[name] = ""
   config.autoencoder.evaluators = config.dit.evaluators = {}
-  config.mesh, config.strategy = {"data": -1}, "replicated"
+  try:
+    mesh.make(config.mesh)
+  except ValueError:
+    config.mesh, config.strategy = {"data": -1}, "replicated"
 
 
 def _begins(config: ConfigDict, name: str) -> str:

@@ -68,7 +68,7 @@ def changed(changes, base=dit_b):
     ({"sample.formats": ("gif",), **LONG}, r"formats=\('mp4',\)"),
     ({"sample.formats": ("gif",), "sample.fps": 60.0}, "gif .* at most 50"),
     (
-      {"sample.keep": 9, "stages": ("autoencoder", "dit"), **LONG},
+      {"sample.keep": 9, **LONG},
       r"sample\.keep=9 latent frames and the anchor fill a block",
     ),
     ({"sample.size": (1601, 16, 16)}, r"has 1604 tokens and dit\.rows\.length"),

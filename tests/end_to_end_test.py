@@ -17,6 +17,7 @@ from orbax.checkpoint import v1 as ocp
 from sora_jax import build, modes
 from sora_jax.data.latents import StaleCache
 from sora_jax.run import Run
+from sora_jax.sampling.request import Request
 from sora_jax.sampling.rollout import Rollout
 from sora_jax.training import checkpoint
 from sora_jax.utils import logs, media
@@ -351,6 +352,10 @@ def test_a_notebook_needs_five_lines(copy):
   asked = {"task": "i2v", "source": one[:1], "size": (5, 16, 24)}
   (moving,) = run.sample(["a red three"], **asked)
   np.testing.assert_array_equal(moving[0], one[0])
+  whole = [Request("a red three", (5, 16, 24))]
+  assert len(run.sample(whole)) == 1
+  with pytest.raises(ValueError, match=r"\['size'\] would change nothing"):
+    run.sample(whole, size=(5, 16, 16))
   with pytest.raises(FileNotFoundError):
     Run.open(copy / "nothing")
 

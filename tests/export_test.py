@@ -28,6 +28,9 @@ def run(model, tmp_path_factory):
   shutil.copytree(model.run.workdir, run.workdir)
   codec = model.autoencoder.replace(frozen={"stats": model.frozen["stats"]})
   config = sections.plain(run.config) | POD
+  # A task whose source is not here.
+  gone = {"task": "frames", "source": "gone.png", "at": (0, 4)}
+  config["sample"] = dict(config["sample"]) | gone
   for name, state in (("autoencoder", codec), ("dit", model.state)):
     with checkpoint.Checkpointer(
       run.workdir / name, keep=1, config=config

@@ -171,6 +171,9 @@ def test_what_guides_needs_guidance(tiny):
     assert build.request(tiny(), "a", **given)
   with pytest.raises(ValueError, match="is a script"):
     build.request(tiny(), "a", negative="[0s] blue [1s] green")
+  config.sample.negative = "a blue one"
+  with pytest.raises(ValueError, match="needs guidance"):
+    build.continuations(config, (), seed=0)
 
 
 def test_a_longer_source_is_not_cut_in_silence(tiny, tmp_path, capsys):
@@ -202,6 +205,9 @@ def test_interpolation_takes_as_much_as_fits(tiny, tmp_path, capsys):
   found = requests(tiny, **asked, fps=8.0)[0]
   assert len(found.source) == 5 and found.size[0] == 9
   assert "the first 5 frames" in capsys.readouterr().out
+  config = tiny({"sample.fps": 8.0})
+  with pytest.raises(ValueError, match=r"makes 9 frames .* asks for 17"):
+    build.request(config, "a", **asked, size=(17, 16, 16))
   media.write(tmp_path / "odd.gif", video[:2], 4.0)
   with pytest.raises(ValueError, match="has 2: give at least 3"):
     requests(tiny, **asked, fps=8.0)

@@ -14,7 +14,8 @@ def placement(config: ConfigDict) -> Placement:
   """The devices, and what each has of the transformer's attention.
 
   Raises:
-    ValueError: if the mesh is impossible, or would leave attention whole.
+    ValueError: if the mesh is impossible, or would leave attention whole; that
+      of the text encoder, which is small, may stay so.
   """
   devices = mesh.make(config.mesh)
   made = Placement(devices, rules.pick(config.strategy, devices.axis_names))

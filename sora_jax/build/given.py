@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from pathlib import Path
@@ -69,9 +70,14 @@ def given(
     return asked, size
   if task == "interpolate" and "source" in found:
     asked["source"], frames = _denser(config, found["source"])
+    if told and size[0] != frames:
+      raise ValueError(
+        f"task 'interpolate' makes {frames} frames of the source at sample.fps="
+        f"{config.sample.fps:g}, and size={size} asks for {size[0]}"
+      )
     size = (frames, *size[1:])
   elif task in BEGIN and len(asked["source"]) > size[0]:
-    logs.say(
+    _say(
       f"sample: task {task!r} takes the first {size[0]} frames of the source's "
       f"{len(asked['source'])}, since sample.size asks for so many"
     )
@@ -113,6 +119,12 @@ def _read(
   return _File(path, out, fps, pixels)
 
 
+@functools.lru_cache
+def _say(text: str) -> None:
+  """Once, however many prompts share a source."""
+  logs.say(text)
+
+
 def _scaled(name: str, size: tuple[int, int]) -> transforms.Transform:
   return transforms.build([{"name": name, "size": tuple(size)}])
 
@@ -121,7 +133,7 @@ def _say_cropped(path: Path, have, shown) -> None:
   scale = max(n / m for n, m in zip(shown, have))
   lost = 1 - math.prod(shown) / scale**2 / math.prod(have)
   if lost > CROPPED:
-    logs.say(
+    _say(
       f"sample: {lost:.0%} of {path} ({have[0]}x{have[1]} pixels) stand out "
       f"of {shown[0]}x{shown[1]} and are cut off"
     )
@@ -160,7 +172,7 @@ def _denser(config: ConfigDict, file: _File) -> tuple[np.ndarray, int]:
       f"and {file.path} has {have}: give at least {1 + every}"
     )
   if count < have:
-    logs.say(
+    _say(
       f"sample: task 'interpolate' takes the first {count} frames of "
       f"{file.path}, which has {have}: it takes 1 + {every}k"
     )

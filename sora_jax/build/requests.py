@@ -6,13 +6,14 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from sora_jax.build.given import given
+from sora_jax.build.transformer import guided
 from sora_jax.sampling import excerpts, script, tasks
 from sora_jax.sampling.request import Request
 from sora_jax.types import Clip
@@ -102,12 +103,7 @@ def request(config: ConfigDict, prompt: str, **changes) -> Request:
   size = tuple(asked.pop("size"))
   if len(size) != 3:
     raise ValueError(f"size={size}: need frames, height and width")
-  _check_guided(sample.guidance, asked)
-  if not isinstance(script.parse(asked["negative"], sample.fps), str):
-    raise ValueError(
-      f"negative={asked['negative']!r} is a script, and leads away from all of "
-      "a video: give it without times"
-    )
+  _check_guided(config, asked["negative"], asked["scales"])
   asked, size = given(config, asked, size, "size" in changes)
   asked["at"], asked["scales"] = tuple(asked["at"]), tuple(asked["scales"])
   made = Request(script.parse(prompt, sample.fps), size, **asked)
@@ -121,6 +117,7 @@ def continuations(
 ) -> list[Request]:
   """The config's tasks for clips of the data, as far as they fit."""
   sample, cell = config.sample, config.autoencoder.model.compression
+  _check_guided(config, sample.negative, ())
   out = []
   for clip, task in itertools.product(clips, sample.tasks):
     part = excerpts.excerpt(task, clip.video, cell, sample.keep)
@@ -144,16 +141,22 @@ def continuations(
   return out
 
 
-def _check_guided(section: ConfigDict, asked: Mapping[str, Any]) -> None:
-  """Refuses what says how to guide where nothing is guided."""
-  if "scale" in section and section.scale != 1:
-    return
-  for name in ("negative", "scales"):
-    if len(asked[name]):
-      raise ValueError(
-        f"{name}={asked[name]!r} needs guidance, and sample.guidance="
-        f"{section.to_dict()} is none: leave it out, or guide"
-      )
+def _check_guided(
+  config: ConfigDict, negative: str, scales: Sequence[float]
+) -> None:
+  """Refuses what says how to guide where nothing is guided, or not so."""
+  told = {"negative": negative, "scales": scales}
+  given = {name: value for name, value in told.items() if len(value)}
+  if given and not guided(config):
+    raise ValueError(
+      f"{given} needs guidance, and sample.guidance="
+      f"{config.sample.guidance.to_dict()} is none: leave it out, or guide"
+    )
+  if not isinstance(script.parse(negative, config.sample.fps), str):
+    raise ValueError(
+      f"negative={negative!r} is a script, and leads away from all of a video: "
+      "give it without times"
+    )
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

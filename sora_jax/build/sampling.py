@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from sora_jax import check
@@ -52,8 +51,6 @@ def check_sampling(config: ConfigDict) -> None:
       "sample.rollout makes long mp4s of prompts: set sample.clips=0 and "
       f"sample.formats=('mp4',), not {sample.clips} and {sample.formats}"
     )
-  if long:
-    check.rolls(config, sample, sample.size[0], "sample")
   for name in sample.formats:
     if not 0 < sample.fps <= media.WRITABLE[f".{name}"]:
       raise ValueError(
@@ -86,15 +83,19 @@ def _waits(sample: ConfigDict) -> None:
 
 
 def fits(config: ConfigDict, request: Request) -> None:
-  """Whether a row holds a request's video.
+  """Whether a row holds a request's video, and a long one can go on.
 
   Raises:
     ValueError: naming both numbers and the keys to change.
   """
   cells = latent_size(request.size, config.autoencoder.model.compression)
-  tokens = int(np.prod(patchify.grid((*cells, 1), config.dit.patch)))
+  tokens = patchify.tokens(cells, config.dit.patch)
   if tokens > config.dit.rows.length:
     raise ValueError(
       f"a video of {request.size} has {tokens} tokens and dit.rows.length is "
       f"{config.dit.rows.length}: raise it, or ask for less (sample.size)"
     )
+  rollout = config.sample.rollout
+  if rollout.seconds > 0:
+    frames = request.size[0]
+    check.rolls(config, rollout, request.keep, frames, "sample")

@@ -121,6 +121,12 @@ def guidance(config: ConfigDict) -> Callable:
   return bound(GUIDANCE, config.sample.guidance, "sample.guidance", late=3)
 
 
+def guided(config: ConfigDict) -> bool:
+  """Whether guidance asks the model without the prompt, too."""
+  section = config.sample.guidance
+  return "scale" in section and section.scale != 1
+
+
 def rollout(config: ConfigDict, pipeline: Pipeline) -> Rollout:
   """What makes long videos."""
   options = plain(config.sample.rollout)

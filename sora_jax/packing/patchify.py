@@ -32,6 +32,11 @@ def grid(shape: tuple[int, ...], patch: Patch) -> tuple[int, int, int]:
   return tuple(n // p for n, p in zip(size, patch))
 
 
+def tokens(size: tuple[int, int, int], patch: Patch) -> int:
+  """Tokens of latents (t, h, w); raises as `grid` does."""
+  return math.prod(grid((*size, 1), patch))
+
+
 def patchify(z: Array, patch: Patch) -> Array:
   """Cuts latents [..., t, h, w, c] into tokens [..., n, P], t slowest."""
   (nt, nh, nw), (pt, ph, pw) = grid(z.shape, patch), patch

@@ -85,10 +85,7 @@ class Pipeline:
   def each(
     self, params: PyTree, frozen: PyTree, requests: Sequence[Request]
   ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (which request, its video) as soon as it is made.
-
-    Arguments and errors are those of `__call__`; errors come with the first.
-    """
+    """Yields (which request, its video) as they are made; see `__call__`."""
     for members, drafts, latents in self._groups(params, frozen, requests):
       videos = self.decode(frozen, latents)
       for i, draft, video in zip(members, drafts, videos):
@@ -162,7 +159,7 @@ class Pipeline:
     """(Indices, drafts, latents) of one call after the other."""
     sizes, texts, (layout, words) = self._plan(requests)
     for start in range(0, layout.rows, self.rows):
-      rows = _filled(layout.rows - start, self.rows)
+      rows = self._enough(layout.rows - start)
       members, part = layout.part(start, rows)
       _, rider = words.part(start, rows)
       some = [requests[i] for i in members]
@@ -192,7 +189,7 @@ class Pipeline:
       members = [i for i, z in enumerate(latents) if z.shape == shape]
       for start in range(0, len(members), self.decode_batch):
         some = members[start : start + self.decode_batch]
-        count = _filled(len(some), self.decode_batch)
+        count = pack.filled(len(some), self.decode_batch)
         filled = some + [some[-1]] * (count - len(some))
         z = np.stack([latents[i] for i in filled])
         videos, _ = self._decoded(frozen, z, None)
@@ -212,10 +209,16 @@ class Pipeline:
     """Normalised latents [1, t, h, w, c] of one uint8 video [T, H, W, 3]."""
     return np.asarray(self._encode(frozen, video[None]))
 
+  def _enough(self, rows: int) -> int:
+    """Rows of a call that holds so many: no fewer than devices share."""
+    placement, shape = self.objective.placement, (self.rows,)
+    ways = placement.devices(("rows",), shape) if placement else 1
+    return -(-pack.filled(rows, self.rows) // ways) * ways
+
   def tokens(self, request: Request) -> int:
     """Of a request's video."""
     size = self._size(request)
-    return int(np.prod(patchify.grid((*size, 1), self.patch)))
+    return patchify.tokens(size, self.patch)
 
   def _size(self, request: Request) -> tuple[int, int, int]:
     size = ae.latent_size(request.size, self.autoencoder.model.compression)
@@ -392,8 +395,3 @@ class Pipeline:
     return self.autoencoder.encode(
       frozen["autoencoder"], frozen["stats"], video
     )
-
-
-def _filled(count: int, most: int) -> int:
-  """A power of two that holds `count`, or `most`: few shapes to compile."""
-  return min(1 << (count - 1).bit_length(), most)

@@ -17,6 +17,9 @@ Axes = tuple[str | None, ...]  # a logical name, or None, for each dimension
 class Placement(Protocol):
   """Puts logical axes onto devices."""
 
+  def devices(self, axes: Axes, shape: tuple[int, ...]) -> int:
+    """Over how many an array of this shape is spread."""
+
   def spread(self, axis: str) -> bool:
     """Whether a logical axis lies on more than one device."""
 
