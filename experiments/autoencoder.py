@@ -161,6 +161,7 @@ def sweep(
   yield "parity", {model + "parity": True}
   yield "transformer", {model + "block": "transformer", model + "heads": 4}
   yield "l1", {objective + "reconstruction": "l1"}
+  yield "psnr", {objective + "reconstruction": "psnr"}
   yield "gradient", {objective + "terms.gradient": 0.5}
   yield "wavelet", {objective + "terms.wavelet": 0.5}
   yield "temporal", {objective + "terms.temporal": 0.5}
