@@ -104,11 +104,7 @@ def _read(
   video, fps = media.read(path, fps=rate, backdrop=backdrop)
   clip, rng = Clip(video, fps, "", str(path)), np.random.default_rng(0)
   if task == "outpaint":
-    room = box
-    have = _scaled("fit", box)(clip, rng).video.shape[1:3]
-    if have == tuple(box):  # nothing would be left to make
-      room = tuple(round(ROOM * n) for n in box)
-    scaled = _scaled("fit", room)
+    scaled = _scaled("fit", box)
   elif told:
     scaled = _scaled("cover", box)
   else:
@@ -116,6 +112,9 @@ def _read(
   out, pixels = scaled(clip, rng).video, video.shape[1:3]
   if task != "outpaint":
     _say_cropped(path, pixels, out.shape[1:3])
+  elif out.shape[1:3] == tuple(box):  # nothing would be left to make
+    room = tuple(round(ROOM * n) for n in box)
+    out = _scaled("fit", room)(clip, rng).video
   return _File(path, out, fps, pixels)
 
 

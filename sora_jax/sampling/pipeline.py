@@ -147,7 +147,7 @@ class Pipeline:
     if not requests:
       raise ValueError("no requests: give at least one prompt")
     sizes = [self._size(r) for r in requests]
-    lengths = [self.tokens(r) for r in requests]
+    lengths = [patchify.tokens(size, self.patch) for size in sizes]
     texts = [(self.words(r.prompt), self.words(r.negative)) for r in requests]
     most = [max(len(ids) for ids, _ in both) for both in texts]
     layouts = pack.plan(lengths, self.length, self.clips, most, self.text)
@@ -217,8 +217,7 @@ class Pipeline:
 
   def tokens(self, request: Request) -> int:
     """Of a request's video."""
-    size = self._size(request)
-    return patchify.tokens(size, self.patch)
+    return patchify.tokens(self._size(request), self.patch)
 
   def _size(self, request: Request) -> tuple[int, int, int]:
     size = ae.latent_size(request.size, self.autoencoder.model.compression)

@@ -226,10 +226,7 @@ def draft(request: Request, cell: Size) -> Draft:
 
 def _using(name: str) -> list[str]:
   """Tasks that have a use for something given."""
-  every = {**dict.fromkeys(TASKS, ()), **NEEDS}
-  return [
-    t for t, needs in every.items() if name in (*needs, *TAKES.get(t, ()))
-  ]
+  return [t for t in TASKS if name in (*NEEDS.get(t, ()), *TAKES.get(t, ()))]
 
 
 def _blank(size: Size) -> tuple[np.ndarray, np.ndarray]:
