@@ -3,6 +3,9 @@
 import gc
 import os
 import pathlib
+import signal
+import subprocess
+import sys
 import types
 
 import pytest
@@ -14,6 +17,10 @@ XLA_FLAGS = (
 )
 # Of a process; Linux allows 65,530, and a compiled function takes several.
 MAPS = 20_000
+# XLA's devices on one CPU now and then wait for each other for ever: one has
+# begun with one exchange, another with the next. The process then ends so.
+STUCK = "may be stuck"
+TRIES = 3
 CAPTIONS = (
   "a red three moves left on a black background",
   "a green eight stays still on a white background",
@@ -71,6 +78,37 @@ BLOCKS = {
   "full, attention": {"factored": False, "heads": 2},
   "transformer": {"block": "transformer", "heads": 2},
 }
+
+
+@pytest.fixture(scope="session")
+def on_devices():
+  """Runs code in a process with so many devices; returns what it says.
+
+  `code` imports what `sys.argv[1]`, the caller's folder, and `tests` hold; the
+  rest of `sys.argv` are the caller's. It may run again, if devices got stuck.
+  """
+
+  def run(count, code, folder, *args):
+    flag = f"--xla_force_host_platform_device_count={count}"
+    flags = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flag}"}
+    # Devices wait for each other in threads: with one each they can run out.
+    flags["NPROC"] = "64"
+    here = pathlib.Path(__file__).parent
+    code = f"import sys; sys.path[:0] = [sys.argv[1], {str(here)!r}]\n{code}"
+    for _ in range(TRIES):
+      done = subprocess.run(
+        [sys.executable, "-c", code, folder, *map(str, args)],
+        env=os.environ | flags,
+        capture_output=True,
+        text=True,
+      )
+      died = done.returncode == -signal.SIGABRT
+      if not (died and STUCK in done.stderr):
+        break
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+  return run
 
 
 def autoencoder(compression, channels, width=8, depth=1, kind=None, **changes):

@@ -307,8 +307,7 @@ def test_unknown_devices_list_the_valid_ones(tiny, tmp_path):
 # Eight devices ----------------------------------------------------------------
 
 EIGHT = """
-import json, pathlib, sys
-sys.path[:0] = sys.argv[1:]
+import json, pathlib
 import conftest, estimate_test
 from sora_jax.run import Run
 def run(changes):
@@ -342,17 +341,9 @@ def pace(run):
 
 
 @pytest.fixture(scope="module")
-def eight():
+def eight(on_devices):
   """What a process with eight devices says."""
-  count = "--xla_force_host_platform_device_count=8"
-  done = subprocess.run(
-    [sys.executable, "-c", EIGHT, HERE.parent, HERE.parents[1]],
-    env=os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {count}"},
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr
-  return json.loads(done.stdout)
+  return json.loads(on_devices(8, EIGHT, HERE.parent))
 
 
 def test_a_dry_run_counts_the_work_of_all_devices(eight, tiny, tmp_path):

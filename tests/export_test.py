@@ -1,10 +1,7 @@
 """What is given away is what was trained, and a run can begin with it."""
 
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -75,12 +72,11 @@ def test_a_run_of_a_pod_opens_on_one_device(run):
 
 
 THREE = """
-import pathlib, sys
-sys.path[:0] = sys.argv[1:3]
+import pathlib
 import conftest
 from sora_jax import modes
 from sora_jax.run import Run
-folder = pathlib.Path(sys.argv[3])
+folder = pathlib.Path(sys.argv[2])
 (video,) = Run.open(folder).sample(["a red three"], size=(5, 16, 16))
 print(video.shape)
 config = conftest.tiny({"sample.clips": 0})
@@ -88,7 +84,7 @@ with config.unlocked():
   config.mesh = {"data": -1, "fsdp": 1}
   for name in ("autoencoder", "dit"):
     config[name].checkpoint = str(folder / name)
-run = Run(config, pathlib.Path(sys.argv[4]))
+run = Run(config, pathlib.Path(sys.argv[3]))
 modes.sample(run)
 try:
   modes.train(run)
@@ -97,19 +93,13 @@ except ValueError as error:
 """
 
 
-def test_three_devices_sample_what_they_could_not_train(folder, tmp_path):
+def test_three_devices_sample_what_they_could_not_train(
+  folder, tmp_path, on_devices
+):
   """Batches of eight do not divide over them, and are not asked for."""
-  count = "--xla_force_host_platform_device_count=3"
-  where = (HERE.parent, HERE.parents[1], folder, tmp_path / "run")
-  done = subprocess.run(
-    [sys.executable, "-c", THREE, *where],
-    env=os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {count}"},
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr
-  assert done.stdout.startswith("(5, 16, 16, 3)")
-  assert "dit.rows.rows is 8, which does not divide over 3" in done.stdout
+  said = on_devices(3, THREE, HERE.parent, folder, tmp_path / "run")
+  assert said.startswith("(5, 16, 16, 3)")
+  assert "dit.rows.rows is 8, which does not divide over 3" in said
   assert len(list((tmp_path / "run" / "samples").glob("*.mp4"))) == 2
 
 

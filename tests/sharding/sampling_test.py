@@ -1,9 +1,6 @@
 """A prompt gives the same video on one device, on two and on eight."""
 
-import os
 import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -56,33 +53,28 @@ def main(folder, devices):
   np.savez(folder / "found.npz", *found)
 
 
-def latents(folder, devices):
-  flag = f"--xla_force_host_platform_device_count={devices}"
-  flags = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flag}", "NPROC": "64"}
-  code = (
-    "import pathlib, sys; sys.path[:0] = sys.argv[1:3];"
-    "import sampling_test as t;"
-    "t.main(pathlib.Path(sys.argv[3]), int(sys.argv[4]))"
-  )
-  paths = [HERE.parent, HERE.parents[1], folder, str(devices)]
-  done = subprocess.run(
-    [sys.executable, "-c", code, *paths],
-    env=os.environ | flags,
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert done.returncode == 0, done.stderr
-  return list(np.load(folder / "found.npz").values())
+CODE = (
+  "import pathlib, sampling_test as t;"
+  "t.main(pathlib.Path(sys.argv[2]), int(sys.argv[3]))"
+)
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
+def latents(on_devices):
+  def made(folder, devices):
+    on_devices(devices, CODE, HERE.parent, folder, devices)
+    return list(np.load(folder / "found.npz").values())
+
+  return made
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory, latents):
   return latents(tmp_path_factory.mktemp("one"), 1)
 
 
 @pytest.mark.parametrize("devices", [2, 8])
-def test_devices_sample_what_one_does(devices, one, tmp_path):
+def test_devices_sample_what_one_does(devices, one, latents, tmp_path):
   for wanted, found in zip(one, latents(tmp_path, devices), strict=True):
     np.testing.assert_allclose(found, wanted, atol=1e-4)
     assert np.ptp(wanted) > 0.1

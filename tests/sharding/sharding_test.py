@@ -1,12 +1,8 @@
 """Eight devices compute what one does, whatever the strategy and the mesh."""
 
 import json
-import os
 import pathlib
 import re
-import signal
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -21,10 +17,6 @@ HERE = pathlib.Path(__file__)
 STAGES = ("autoencoder", "dit")
 STEPS = 20
 SAME = 1e-5  # by how much parameters may differ
-# XLA's devices on one CPU now and then wait for each other for ever: one has
-# begun with one exchange, another with the next. The process then ends so.
-STUCK = "may be stuck"
-TRIES = 3
 # The meshes of eight devices on which each strategy trains.
 MESHES = {
   "replicated": [{"data": 8}],
@@ -216,28 +208,11 @@ def main(folder):
 
 
 @pytest.fixture(scope="module")
-def eight(tmp_path_factory):
+def eight(tmp_path_factory, on_devices):
   """(facts, parameters) of every combination on eight devices."""
   folder = tmp_path_factory.mktemp("eight")
-  count = "--xla_force_host_platform_device_count=8"
-  code = (
-    "import pathlib, sys; sys.path[:0] = sys.argv[1:3];"
-    "import sharding_test as t; t.main(pathlib.Path(sys.argv[3]))"
-  )
-  flags = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {count}"}
-  # Devices wait for each other in threads: with one each they can run out.
-  flags["NPROC"] = "64"
-  for _ in range(TRIES):
-    done = subprocess.run(
-      [sys.executable, "-c", code, HERE.parent, HERE.parents[1], folder],
-      env=os.environ | flags,
-      capture_output=True,
-      text=True,
-    )
-    died = done.returncode == -signal.SIGABRT
-    if not (died and STUCK in done.stderr):
-      break
-  assert done.returncode == 0, done.stderr
+  code = "import pathlib, sharding_test as t; t.main(pathlib.Path(sys.argv[2]))"
+  on_devices(8, code, HERE.parent, folder)
   found = {
     i: (
       json.loads((folder / f"{i}.json").read_text()),
