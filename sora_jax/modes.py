@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -173,14 +174,18 @@ def _texts(told: Mapping[str, Any]) -> dict[str, str]:
 
 
 class _Steering:
-  """Reads a line for every block: the prompt from there on, if not empty."""
+  """Reads a line for every block: the prompt from there on, if not empty.
 
-  def __init__(self, fps: float, words: Words):
+  What has been made until then can be watched: see `seen`.
+  """
+
+  def __init__(self, fps: float, words: Words, seen: Path):
     self.told: list[tuple[int, str]] = [(0, "")]
-    self._fps, self._words = fps, words
+    self._fps, self._words, self._seen = fps, words, seen
 
   def __call__(self, frame: int) -> str | None:
-    logs.say(f"sample: prompt from second {frame / self._fps:g} on?")
+    so_far = f" ({self._seen} is what there is)" if frame else ""
+    logs.say(f"sample: prompt from second {frame / self._fps:g} on?{so_far}")
     while prompt := sys.stdin.readline().strip():
       try:
         self._words(prompt)
@@ -211,9 +216,7 @@ def _rolled(
   most = roll.at_once([requests[i] for i in missing])
   for start in range(0, len(missing), most):
     some = missing[start : start + most]
-    wanted, steering = [requests[i] for i in some], None
-    if config.prompts == build.FROM_INPUT:
-      steering = _Steering(config.fps, roll.pipeline.words)
+    wanted, steering, show = [requests[i] for i in some], None, None
     with contextlib.ExitStack() as stack:
       adds = [
         stack.enter_context(
@@ -221,8 +224,15 @@ def _rolled(
         )
         for i in some
       ]
+      if config.prompts == build.FROM_INPUT:
+        seen = samples.files(some[0])[0].with_suffix(".growing.mp4")
+        steering = _Steering(config.fps, roll.pipeline.words, seen)
+        stack.callback(seen.unlink)
+        show = stack.enter_context(media.growing(seen, config.fps))
       for i, part in roll(state.ema, state.frozen, wanted, frames, steering):
         adds[i](part)
+        if show and not i:
+          show(part)
     for i in some:
       samples.done(i, **({STEERED: steering.told} if steering else {}))
 

@@ -1,6 +1,5 @@
 """Whole tiny runs: interrupted ones end bit for bit like the others."""
 
-import io
 import json
 import os
 import pathlib
@@ -8,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -282,8 +282,15 @@ def test_a_prompt_file_and_names_for_vbench(copy, tiny, tmp_path):
 
 
 def test_a_long_video_steered_line_by_line(copy, tiny, monkeypatch):
-  said = io.StringIO("a red three\n\na green eight\n")
-  monkeypatch.setattr(sys, "stdin", said)
+  said, seen = iter(["a red three\n", "\n", "a green eight\n"]), []
+
+  def readline():
+    for path in (copy / "samples").glob("*.growing.mp4"):
+      if path.stat().st_size:
+        seen.append(len(media.read(path)[0]))
+    return next(said, "")
+
+  monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(readline=readline))
   shutil.rmtree(copy / "samples")
   options = {"size": (9, 16, 16), "keep": 1, "rollout.seconds": 4.0}
   (line,), _ = sampled(copy, tiny, prompts=("-",), **options)
@@ -291,6 +298,9 @@ def test_a_long_video_steered_line_by_line(copy, tiny, monkeypatch):
   assert len(video) == 32 and fps == 8.0
   # Blocks begin at frames 0, 9 and 17.
   assert line["steered"] == [[0, "a red three"], [17, "a green eight"]]
+  # What there is can be watched, but for its last frame, until all is there.
+  assert seen[:2] == [8, 16]
+  assert not list((copy / "samples").glob("*.growing.mp4"))
   # What was said cannot be said again: the video stays.
   before = (copy / "samples" / line["files"][0]).read_bytes()
   (again,), _ = sampled(copy, tiny, prompts=("-",), **options)

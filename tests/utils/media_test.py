@@ -287,6 +287,18 @@ def test_arguments_are_checked(tmp_path):
       media.read(tmp_path / "a.mp4", **kwargs)
 
 
+def test_a_growing_file_plays_as_far_as_it_has_come(tmp_path):
+  path, clip = tmp_path / "a.growing.mp4", scene(29)
+  with media.growing(path, 8.0) as add:
+    for start, end in ((0, 9), (9, 21), (21, 29)):
+      add(clip[start:end])
+      got, fps = media.read(path)
+      # How long the last frame stays is known when the next one comes.
+      assert len(got) == end - 1 and fps == 8.0
+  got, _ = media.read(path)
+  assert got.shape == clip.shape and psnr(got, clip) > 38
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "gif", "png"])
 def test_a_failing_write_leaves_what_was_there(tmp_path, monkeypatch, suffix):
   path = tmp_path / f"a.{suffix}"

@@ -13,6 +13,7 @@ from sora_jax.utils.media.sheets import Rows, contact_sheet, sheet
 from sora_jax.utils.media.video import (
   WRITABLE,
   Info,
+  growing,
   probe,
   read,
   read_metadata,
@@ -31,6 +32,7 @@ __all__ = [
   "Rows",
   "Undecodable",
   "contact_sheet",
+  "growing",
   "probe",
   "read",
   "read_audio",

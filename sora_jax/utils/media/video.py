@@ -41,6 +41,8 @@ Timed = Iterator[tuple[float, av.VideoFrame | None]]
 # shorter gif delays.
 WRITABLE = {".mp4": 1000, ".gif": 50, ".png": 1000}
 _BT709 = Colorspace.ITU709
+# The moov box first, so that a browser plays before it has the whole file.
+_WHOLE = {"movflags": "+faststart+use_metadata_tags"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +206,7 @@ def writing(
   metadata = {key: str(value) for key, value in (metadata or {}).items()}
   with (
     atomic(path) as temporary,
-    _mp4(temporary, fps, metadata, crf=18) as (_, add),
+    _mp4(temporary, fps, metadata, 18, _WHOLE) as (_, add),
   ):
 
     def checked(video: np.ndarray) -> None:
@@ -212,6 +214,19 @@ def writing(
       add(video)
 
     yield checked
+
+
+@contextlib.contextmanager
+def growing(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+  """Writes an mp4 that plays at any time, as far as it has come.
+
+  Yields what `writing` yields. Each frame is a fragment of the file, and is
+  encoded without waiting for the next ones, which takes more bytes.
+  """
+  flags = "+empty_moov+default_base_moof+frag_every_frame"
+  options = {"movflags": flags, "flush_packets": "1"}
+  with _mp4(path, fps, {}, 18, options, tune="zerolatency") as (_, add):
+    yield add
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -316,11 +331,11 @@ def _read_image(path: Path, backdrop: int) -> np.ndarray:
 
 
 def _write_mp4(path, video, fps, metadata, crf, audio, rate) -> None:
-  options = {}
+  options = _WHOLE
   if audio is not None:
     # Lengths are rounded to this clock: samples, not milliseconds.
-    options["movie_timescale"] = str(rate)
-  with _mp4(path, fps, metadata, crf, **options) as (container, add):
+    options = options | {"movie_timescale": str(rate)}
+  with _mp4(path, fps, metadata, crf, options) as (container, add):
     # The muxer holds packets back until it has both, in the order of time.
     add(video[:0])
     if audio is not None and len(audio):
@@ -329,10 +344,8 @@ def _write_mp4(path, video, fps, metadata, crf, audio, rate) -> None:
 
 
 @contextlib.contextmanager
-def _mp4(path, fps, metadata, crf, **options):
+def _mp4(path, fps, metadata, crf, options, **encoder):
   """An open file and what adds frames to it, of the size of the first."""
-  # The moov box first, so that a browser plays before it has the whole file.
-  options["movflags"] = "+faststart+use_metadata_tags"
   with av.open(str(path), "w", options=options) as container:
     container.metadata.update(metadata)
     exact = fractions.Fraction(fps).limit_denominator(1001)
@@ -341,7 +354,7 @@ def _mp4(path, fps, metadata, crf, **options):
     def start(height: int, width: int) -> None:
       stream.height, stream.width = height, width
       stream.pix_fmt = "yuv444p" if height % 2 or width % 2 else "yuv420p"
-      stream.options = {"crf": str(crf)}
+      stream.options = {"crf": str(crf), **encoder}
       # Without a tag, players guess the colours by the size of the picture.
       codec = stream.codec_context
       codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
