@@ -62,7 +62,7 @@ def test_a_png_and_a_gif_of_one_picture_show_the_same(tmp_path):
   for ending in ("png", "gif"):
     palette().save(tmp_path / f"a.{ending}", transparency=0)
     assert seen(tmp_path / f"a.{ending}") == ((255,) * 3, GREEN)
-  assert seen(tmp_path / "a.png", backdrop=0) == ((0,) * 3, GREEN)
+    assert seen(tmp_path / f"a.{ending}", backdrop=0) == ((0,) * 3, GREEN)
 
 
 def test_a_colour_can_be_transparent(tmp_path):

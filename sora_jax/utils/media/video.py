@@ -102,8 +102,7 @@ def read(
     frames: at most this many; fewer where the file ends, never repeated past
       its end. None reads to the end.
     fps: resample by time stamps to this rate; None keeps the frames as stored.
-    backdrop: grey level, 0 to 255, behind what is transparent in an image file;
-      of a gif it is always white.
+    backdrop: grey level, 0 to 255, behind what is transparent.
 
   Returns:
     uint8 [T, H, W, 3] and its frames per second: `fps`, or the file's mean.
@@ -121,7 +120,7 @@ def read(
     with _open(path) as (container, stream):
       slack = float(stream.time_base) / 2
       timed = _timed(container, stream, start + slack)
-      window = _window(timed, start, fps, slack)
+      window = _window(timed, start, fps, slack, backdrop)
       video = list(itertools.islice(window, frames))
     if not video:
       raise EOFError(f"it has no frame at {start} s or later")
@@ -292,7 +291,9 @@ def _timed(container, stream: av.VideoStream, start: float) -> Timed:
   yield end, None
 
 
-def _window(timed: Timed, start: float, fps: float | None, slack: float):
+def _window(
+  timed: Timed, start: float, fps: float | None, slack: float, backdrop: int
+):
   """Yields the frames shown from `start` on, at `fps` or each once."""
   shown, done = None, 0
   for time, frame in timed:
@@ -301,15 +302,28 @@ def _window(timed: Timed, start: float, fps: float | None, slack: float):
       ahead = time - slack - start
       due = ahead > 0 if fps is None else math.ceil(ahead * fps) - done
       if due > 0:
-        yield from itertools.repeat(_rgb(shown), due)
+        yield from itertools.repeat(_rgb(shown, backdrop), due)
         done += due
     shown = frame
 
 
-def _rgb(frame: av.VideoFrame) -> np.ndarray:
+def _rgb(frame: av.VideoFrame, backdrop: int) -> np.ndarray:
+  if any(part.is_alpha for part in frame.format.components):  # a gif
+    image = Image.fromarray(frame.to_ndarray(format="rgba"))
+    pixels = np.asarray(_over(image, backdrop))
+  else:
+    pixels = frame.to_ndarray(format="rgb24")
   # Phones film sideways and note the rotation (degrees, anticlockwise).
-  turns = round(frame.rotation / 90)
-  return np.rot90(frame.to_ndarray(format="rgb24"), turns)
+  return np.rot90(pixels, round(frame.rotation / 90))
+
+
+def _over(image: Image.Image, backdrop: int) -> Image.Image:
+  """The picture over a grey one.
+
+  Under transparent pixels stand colours that nobody was meant to see.
+  """
+  behind = Image.new("RGBA", image.size, (backdrop, backdrop, backdrop, 255))
+  return Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")
 
 
 def _is_image(path: Path | bytes) -> bool:
@@ -324,9 +338,7 @@ def _read_image(path: Path, backdrop: int) -> np.ndarray:
     grey = np.clip(np.asarray(image), 0, 65535) / 257
     image = Image.fromarray(grey.round().astype(np.uint8))
   if image.has_transparency_data:
-    # Under transparent pixels stand colours that nobody was meant to see.
-    behind = Image.new("RGBA", image.size, (backdrop, backdrop, backdrop, 255))
-    image = Image.alpha_composite(behind, image.convert("RGBA"))
+    image = _over(image, backdrop)
   return np.array(image.convert("RGB"))
 
 
