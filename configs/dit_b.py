@@ -138,7 +138,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     },
     "text_dropout": 0.1,
     "frames": 5,  # most latent frames of a clip
-    "rows": {"rows": 8, "length": 640, "text": 64, "clips": 4, "bins": 16},
+    "rows": {
+      "rows": 8,
+      "length": 640,
+      "text": 64,
+      "clips": 4,
+      "bins": 16,
+      "layout": "packed",  # or "bucketed": one clip a row, of like lengths
+    },
     "optimizer": common.adamw(learning_rate=3e-4, warmup=500),
     "ema": 0.9995,
     "schedule": {

@@ -229,6 +229,26 @@ def test_tiny_trains_resumes_and_samples(
     check_samples(config, tmp_path)
 
 
+def test_buckets_train_and_resume(tmp_path, capsys):
+  """Clips of two lengths, each in batches of a shape of its own."""
+  config = load("dit_b", "tiny")
+  part = config.data.to_dict() | {"seed": 1, "frames": 1}
+  with config.unlocked():
+    data = {"name": "mixture", "frames": config.data.frames, "repeat": {}}
+    data["parts"] = {"clips": config.data.to_dict(), "images": part}
+    config.data = data
+    config.autoencoder.evaluators = config.dit.evaluators = {}
+    config.stages = ("autoencoder", "dit")
+    config.dit.rows.layout = "bucketed"
+  train(interrupted(config, config.stages, dit=2), tmp_path)
+  train(config, tmp_path)
+  assert "dit: resumed at step 2" in capsys.readouterr().out
+  lines = logs.read_metrics(tmp_path / "metrics.jsonl")
+  steps = [n for n in lines if n["stage"] == "dit" and "grad_norm" in n]
+  assert [n["step"] for n in steps] == [1, 2, 3, 4]
+  assert all(math.isfinite(n["loss"]) and n["fill"] == 1 for n in steps)
+
+
 def test_two_players_train_and_resume(tmp_path, capsys):
   """The autoencoder against a discriminator, with every further term."""
   config = load("autoencoder", "tiny")

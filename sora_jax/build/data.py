@@ -137,8 +137,10 @@ def pixels(
 
 
 def rows(config: ConfigDict) -> loader.Rows:
-  """The static shape of packed batches."""
-  return call(loader.Rows, plain(config.dit.rows), "dit.rows")
+  """The shape of packed batches."""
+  found = call(loader.Rows, plain(config.dit.rows), "dit.rows")
+  key(loader.LAYOUTS, found.layout, "dit.rows.layout")
+  return found
 
 
 def words(config: ConfigDict, tokenizer: Tokenizer) -> Words:
@@ -154,12 +156,13 @@ def packed(
   seed: int,
   share: loader.Share = loader.WHOLE,
 ) -> Batches:
-  """Packed rows for the transformer: a share of each batch."""
-  return loader.packed(
+  """Rows for the transformer: a share of each batch."""
+  shape = rows(config)
+  return loader.LAYOUTS[shape.layout](
     latents,
     patch=config.dit.patch,
     words=words,
-    rows=rows(config),
+    rows=shape,
     seed=seed,
     threads=config.threads,
     share=share,

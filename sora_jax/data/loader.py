@@ -1,13 +1,14 @@
 """Batches for training, by grain: deterministic, random access, resumable.
 
-`clips` gives padded batches of pixels to the autoencoder; `packed` gives packed
-rows of latent patches to the transformer, through grain's own packer. Both are
-endless, shuffled anew every epoch, and their iterators save and restore their
-exact place.
+`clips` gives padded batches of pixels to the autoencoder; a function of LAYOUTS
+gives rows of latent patches to the transformer: `packed` through grain's own
+packer, `bucketed` what those do who cannot pack. All are endless, shuffled anew
+every epoch, and their iterators save and restore their exact place.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ class Rows:
     text: S, text tokens in a row.
     clips: M, the most clips in a row.
     bins: rows that the packer fills at once; more wastes less.
+    layout: one of LAYOUTS.
   """
 
   rows: int
@@ -39,6 +41,7 @@ class Rows:
   text: int
   clips: int
   bins: int
+  layout: str = "packed"
 
 
 Share = tuple[int, int]  # which part of the data, of how many
@@ -280,6 +283,50 @@ def packed(
   dataset = dataset.map(rename)
   dataset = dataset.batch(rows.rows // share[1], drop_remainder=True)
   return _apart(dataset, workers)
+
+
+def bucketed(
+  latents: Latents,
+  patch: patchify.Patch,
+  words: Words,
+  rows: Rows,
+  seed: int,
+  threads: int,
+  share: Share = WHOLE,
+  workers: int = 0,
+) -> grain.IterDataset:
+  """Endless batches of one clip a row, all clips of a batch of one length.
+
+  No place for video is left empty, and the training step is compiled for every
+  length. Batches hold about as many places for video as those of `packed`, and
+  come from each length so often that all clips are seen alike. All latents are
+  read once, to see how long they are.
+
+  Returns batches in the form of `packed`, with R and L of their own; R is a
+  multiple of the largest power of two in `rows.rows`, for meshes to divide.
+  """
+  members: dict[int, list[int]] = collections.defaultdict(list)
+  for i in range(len(latents)):
+    members[math.prod(patchify.grid(latents[i].latents.shape, patch))].append(i)
+  unit, parts, weights = rows.rows & -rows.rows, [], []
+  for length, some in sorted(members.items()):
+    shape = dataclasses.replace(rows, length=length, clips=1)
+
+    def prepare(index: int, shape: Rows = shape):
+      alone = rows_of([tokens(latents[index], patch, words)], shape)
+      return {name: row[0] for name, row in alone.items()}
+
+    count = unit * max(rows.rows * rows.length // length // unit, 1)
+    part = grain.MapDataset.source(some).seed(seed).shuffle().repeat()
+    part = _part(part, share).map(prepare)
+    parts.append(part.batch(count // share[1], drop_remainder=True))
+    weights.append(len(some) / count)
+  dataset = grain.MapDataset.mix(parts, weights)
+  return _apart(dataset.to_iter_dataset(_threads(threads)), workers)
+
+
+# What puts the clips of a latent cache into batches for the transformer.
+LAYOUTS = {"packed": packed, "bucketed": bucketed}
 
 
 def row_of(

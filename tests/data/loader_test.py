@@ -38,15 +38,15 @@ def items():
   return out
 
 
-def packed(source=None, rows=ROWS, seed=0, workers=0):
-  return loader.packed(
+def packed(source=None, rows=ROWS, seed=0, layout="packed", **rest):
+  return loader.LAYOUTS[layout](
     source if source is not None else items(),
     patch=PATCH,
     words=words(),
     rows=rows,
     seed=seed,
     threads=1,
-    workers=workers,
+    **rest,
   )
 
 
@@ -100,9 +100,11 @@ def assert_equal(a, b):
     np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-def test_every_segment_is_a_whole_clip():
-  for batch in itertools.islice(packed(), 8):
-    assert batch["video"].shape == (2, 16, 12)
+@pytest.mark.parametrize("layout", loader.LAYOUTS)
+def test_every_segment_is_a_whole_clip(layout):
+  for batch in itertools.islice(packed(layout=layout), 8):
+    if layout == "packed":
+      assert batch["video"].shape == (2, 16, 12)
     assert batch["video"].dtype == np.float32
     for name in ("text", "video_segments", "text_segments", "video_positions"):
       assert batch[name].dtype == np.int32
@@ -139,14 +141,37 @@ def test_text_limits_a_row_too():
     assert_whole(batch)
 
 
+def test_buckets_are_full_and_as_frequent_as_their_clips():
+  # Clips of 2, 4, 12 and 16 tokens, in batches of 32 places, or 24.
+  seen, count = Counter(), 200
+  for batch in itertools.islice(packed(layout="bucketed"), count):
+    rows, length = batch["video_segments"].shape
+    assert rows * length == (24 if length == 12 else 32) and rows % 2 == 0
+    assert (batch["video_segments"] == 1).all()
+    seen.update(assert_whole(batch))
+  assert set(seen) == set(range(COUNT))
+  mean = seen.total() / COUNT  # a batch has 16 clips of 2 tokens, 2 of 16
+  assert max(abs(n - mean) for n in seen.values()) <= 8
+
+
+def test_shares_of_buckets_are_parts_of_one_batch():
+  whole = packed(layout="bucketed")
+  parts = [packed(layout="bucketed", share=(i, 2)) for i in range(2)]
+  for all_, *some in itertools.islice(zip(whole, *parts), 12):
+    assert [len(p["video"]) * 2 for p in some] == [len(all_["video"])] * 2
+    assert len({p["video"].shape for p in some}) == 1
+
+
+@pytest.mark.parametrize("layout", loader.LAYOUTS)
 @pytest.mark.parametrize("after", [0, 1, 2, 5])
-def test_resumes_exactly(after):
-  run = iter(packed())
+def test_resumes_exactly(after, layout):
+  make = functools.partial(packed, layout=layout)
+  run = iter(make())
   for _ in range(after):
     next(run)
   state = run.get_state()
   expected = [next(run) for _ in range(6)]
-  resumed = iter(packed())
+  resumed = iter(make())
   resumed.set_state(state)
   for batch in expected:
     assert_equal(next(resumed), batch)
