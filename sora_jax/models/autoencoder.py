@@ -223,10 +223,7 @@ class Autoencoder(nn.Module):
       start: false for a chunk that goes on; its T is ct * t.
       corner: as above.
     """
-    if z.ndim != 5 or z.shape[-1] != self.channels:
-      raise ValueError(
-        f"latents have shape {z.shape}; need [B, t, h, w, {self.channels}]"
-      )
+    check_latents(z, self.channels)
     x = self.dec_in(z)
     if self.parity:
       x += _told(self.dec_parity, x, corner)
@@ -305,6 +302,22 @@ def _check_video(video: Array) -> None:
     raise ValueError(
       f"video lies in {low:g}..{high:g}; need -1..1 (see `from_uint8`)"
     )
+
+
+def check_latents(z: Array, channels: int) -> None:
+  """Raises ValueError for no floats [B, t, h, w, channels], naming the axis."""
+  need = f"need floats [B, t, h, w, {channels}]"
+  if z.ndim != 5:
+    raise ValueError(f"latents have shape {z.shape}; {need}")
+  for axis, n in zip("thw", z.shape[1:4]):
+    if not n:
+      raise ValueError(f"latents {z.shape}: axis {axis} is empty; {need}")
+  if z.shape[4] != channels:
+    raise ValueError(
+      f"latents {z.shape}: axis c has {z.shape[4]} channels; {need}"
+    )
+  if not jnp.issubdtype(z.dtype, jnp.floating):
+    raise ValueError(f"latents have dtype {z.dtype}; {need}")
 
 
 def check_uint8(video: Array) -> None:

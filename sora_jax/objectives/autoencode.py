@@ -276,6 +276,8 @@ class Autoencode:
     corner: Sequence[int] = ae.CORNER,
   ) -> tuple[Array, PyTree]:
     """`decode` of a part of a clip; arguments as in `chunk_in`."""
+    # Before the statistics, over which one channel would spread to all.
+    ae.check_latents(z, self.model.channels)
     video, left = self.model.apply(
       {"params": params, **past},
       z * stats["std"] + stats["mean"],

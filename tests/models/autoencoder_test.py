@@ -206,7 +206,9 @@ def test_sizes_that_do_not_divide(size, message):
     (np.zeros((1, 5, 16, 16, 1), np.float32), "encode", "B, T, H, W, 3"),
     (np.zeros((1, 4, 16, 16, 3), np.float32), "encode", "axis T has 4"),
     (np.zeros((2, 2, 2, CHANNELS), np.float32), "decode", "B, t, h, w, 4"),
-    (np.zeros((1, 2, 2, 2, 5), np.float32), "decode", "B, t, h, w, 4"),
+    (np.zeros((1, 2, 2, 2, 5), np.float32), "decode", "axis c has 5 .*w, 4"),
+    (np.zeros((1, 0, 2, 2, 4), np.float32), "decode", "axis t is empty"),
+    (np.zeros((1, 2, 2, 2, 4), np.int32), "decode", "dtype int32; need floats"),
   ],
 )
 def test_wrong_input_is_an_error(wrong, method, message):

@@ -137,6 +137,11 @@ def test_another_dtype_or_axis_is_an_error_that_names_it():
     streaming.pad(whole[..., :2], COMPRESSION)
   with pytest.raises(ValueError, match="which is 4 axes"):
     streaming.pad(whole[0], COMPRESSION)
+  # One channel would otherwise spread over the statistics of all.
+  with pytest.raises(ValueError, match=r"axis c has 1 channels; need .* 6"):
+    list(stream.decode(frozen, [np.zeros((1, 2, 1, 1, 1), np.float32)]))
+  with pytest.raises(ValueError, match="dtype int32; need floats"):
+    list(stream.decode(frozen, [np.zeros((1, 2, 1, 1, 6), np.int32)]))
 
 
 @pytest.mark.parametrize("kind", ["factored", "parity"])
