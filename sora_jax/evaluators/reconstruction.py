@@ -24,9 +24,10 @@ from sora_jax.types import Clip, State
 class Reconstruction:
   """PSNR and SSIM of clips through the autoencoder, and of box downsampling.
 
-  PSNR is the mean over frames of 8-bit RGB. The baseline averages each cell of
-  (height, width) pixels of the autoencoder's compression and repeats it: what
-  is left when a cell keeps three numbers a frame.
+  PSNR is the mean over frames of 8-bit RGB, as is SSIM; those of the first
+  frame, which has latents of its own, stand apart. The baseline averages each
+  cell of (height, width) pixels of the autoencoder's compression and repeats
+  it: what is left when a cell keeps three numbers a frame.
 
   Attributes:
     context: what to judge.
@@ -61,10 +62,13 @@ class Reconstruction:
   def _scores(self, clip: Clip, out: np.ndarray) -> dict[str, float]:
     _, ch, cw = self.context.autoencoder.model.compression
     scores = self._looks(clip.video, out) if self.lpips else {}
+    psnr = metrics.frame_psnr(out, clip.video)
+    ssim = metrics.frame_ssim(out, clip.video)
     return scores | {
-      "psnr": metrics.psnr(out, clip.video),
-      "psnr_first_frame": metrics.psnr(out[:1], clip.video[:1]),
-      "ssim": metrics.ssim(out, clip.video),
+      "psnr": float(psnr.mean()),
+      "psnr_first_frame": float(psnr[0]),
+      "ssim": float(ssim.mean()),
+      "ssim_first_frame": float(ssim[0]),
       "psnr_box": metrics.psnr(box(clip.video, ch, cw), clip.video),
     }
 

@@ -20,7 +20,6 @@ from sora_jax.evaluators import (
   continuation,
   framing,
   metrics,
-  reconstruction,
 )
 from sora_jax.types import Clip
 from sora_jax.utils import logs
@@ -153,35 +152,6 @@ def test_frechet_reports_floor_ceiling_and_dumb_baselines(model, contexts):
 
 
 # By hand ----------------------------------------------------------------------
-
-
-def test_box_by_hand():
-  """Two cells of 2 x 2 pixels: their means, rounded."""
-  frame = np.array(
-    [[0, 4, 10, 10], [8, 12, 10, 11]], np.uint8
-  )  # means 6 and 10.25
-  video = np.stack([frame, 2 * frame])[..., None].repeat(3, axis=-1)
-  video[..., 1] = 7
-  wanted = np.array([[6, 6, 10, 10]] * 2)
-  found = reconstruction.box(video, 2, 2)
-  np.testing.assert_array_equal(found[0, ..., 0], wanted)
-  # Means 12 and 20.5, which rounds to the even number.
-  np.testing.assert_array_equal(found[1, 0, :, 2], [12, 12, 20, 20])
-  np.testing.assert_array_equal(found[..., 1], 7)
-  assert found.shape == video.shape and found.dtype == np.uint8
-
-
-def test_the_box_baseline_is_what_reconstruction_reports(model, contexts):
-  made = contexts["autoencoder"]
-  evaluator = reconstruction.Reconstruction(made, 3, False, "")
-  found = dict(evaluator.run(model.autoencoder))
-  _, height, width = model.run.codec.model.compression
-  boxes = [
-    metrics.psnr(reconstruction.box(c.video, height, width), c.video)
-    for c in made.first(3)
-  ]
-  (key,) = (key for key in found if key.endswith("psnr_box"))
-  assert found[key] == pytest.approx(np.mean(boxes))
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 257])
