@@ -90,12 +90,15 @@ def _mean(rows: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 def box(video: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Each height x width box of every frame replaced by its mean colour."""
-  t, h, w, c = video.shape
-  cells = video.reshape(t, h // height, height, w // width, width, c)
-  mean = cells.mean(axis=(2, 4), keepdims=True)
-  return (
-    np.broadcast_to(np.rint(mean), cells.shape)
-    .reshape(video.shape)
-    .astype(np.uint8)
-  )
+  """Each height x width box of every frame replaced by its mean colour.
+
+  Boxes at the bottom and on the right are what is left of the frame.
+  """
+  sums, counts = video.astype(np.float64), np.ones((1, *video.shape[1:3], 1))
+  for axis, n in ((1, height), (2, width)):
+    starts = np.arange(0, video.shape[axis], n)
+    sums = np.add.reduceat(sums, starts, axis)
+    counts = np.add.reduceat(counts, starts, axis)
+  mean = np.rint(sums / counts).astype(np.uint8)
+  out = mean.repeat(height, axis=1).repeat(width, axis=2)
+  return out[:, : video.shape[1], : video.shape[2]]

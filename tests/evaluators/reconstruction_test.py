@@ -1,9 +1,13 @@
 """What becomes of clips is judged frame by frame, whatever their size."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 
 from sora_jax.evaluators import context, metrics, reconstruction
+from sora_jax.types import Clip
 from sora_jax.utils import logs
 
 
@@ -34,6 +38,23 @@ def test_box_by_hand():
   np.testing.assert_array_equal(found[1, 0, :, 2], [12, 12, 20, 20])
   np.testing.assert_array_equal(found[..., 1], 7)
   assert found.shape == video.shape and found.dtype == np.uint8
+  # Of a frame that does not divide the last boxes are smaller.
+  odd = reconstruction.box(
+    np.pad(video, [(0, 0), (0, 1), (0, 1), (0, 0)]), 2, 2
+  )
+  assert odd.shape == (2, 3, 5, 3)
+  np.testing.assert_array_equal(odd[:, :2, :4], found)
+  odd = reconstruction.box(video[:, :, :3], 2, 2)
+  np.testing.assert_array_equal(odd[0, ..., 0], [[6, 6, 10]] * 2)
+
+
+def test_clips_whose_size_does_not_divide_are_judged(model, made):
+  clip = Clip(made.first(1)[0].video[:3, :13, :15], 8.0, "", "odd")
+  odd = dataclasses.replace(made, clips=[clip])
+  evaluator = reconstruction.Reconstruction(odd, 1, True, "")
+  found = dict(evaluator.run(model.autoencoder))
+  assert all(math.isfinite(value) for value in found.values())
+  assert found["odd/psnr_box"] > 0
 
 
 def test_the_box_baseline_is_what_reconstruction_reports(model, made):
