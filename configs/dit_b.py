@@ -101,6 +101,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "clips": 32,
         "per_origin": False,
         "lpips": "",  # path of its weights; "" leaves it out
+        "sha256": "",  # of these
       },
       "sheet": {"name": "sheet", "clips": 8, "videos": 4, "tile": 10},
     },

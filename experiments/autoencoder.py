@@ -188,7 +188,7 @@ def judged(
 ) -> Iterator[dict[str, object]]:
   """One row a file or set of the split's clips."""
   context = dataclasses.replace(run.context("autoencoder"), clips=clips)
-  evaluator = Reconstruction(context, 0, per_origin=True, lpips="")
+  evaluator = Reconstruction(context, 0, True, lpips="", sha256="")
   rows: dict[str, dict[str, list[float]]] = {}
   mixed = run.config.data.name == "mixture"
   for name, value in evaluator.run(state):

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from sora_jax.evaluators.context import Context, frozen_of
 from sora_jax.models import autoencoder as ae
 from sora_jax.models import perceptual
 from sora_jax.objectives.streaming import Streaming
-from sora_jax.types import Clip, State
+from sora_jax.types import Clip, PyTree, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +33,18 @@ class Reconstruction:
     clips: how many; 0 for all.
     per_origin: also yield PSNR and SSIM by the clips' origin.
     lpips: path of LPIPS's weights (models.perceptual); "" leaves it out.
+    sha256: of these, or its first digits; "" checks none.
   """
 
   context: Context
   clips: int
   per_origin: bool
   lpips: str
+  sha256: str
 
   def __post_init__(self):
-    if self.lpips and not Path(self.lpips).is_file():
-      raise ValueError(f"reconstruction(lpips={self.lpips!r}): no such file")
+    if self.lpips:
+      _weights(self.lpips, self.sha256)  # not there, or others? say so now
 
   def run(self, state: State) -> Iterator[tuple[str, float]]:
     frozen = frozen_of(state, self.context)
@@ -74,14 +75,17 @@ class Reconstruction:
 
   def _looks(self, video: np.ndarray, out: np.ndarray) -> dict[str, float]:
     frames = (ae.from_uint8(jnp.asarray(x)) for x in (video, out))
-    return {"lpips": float(_lpips(self._weights, *frames).mean())}
-
-  @functools.cached_property
-  def _weights(self):
-    return perceptual.load(self.lpips)
+    weights = _weights(self.lpips, self.sha256)
+    return {"lpips": float(_lpips(weights, *frames).mean())}
 
 
 _lpips = jax.jit(perceptual.distance)
+
+
+@functools.cache
+def _weights(path: str, sha256: str) -> PyTree:
+  """Read once, by whoever asks first."""
+  return perceptual.load(path, sha256)
 
 
 def _mean(rows: Iterable[dict[str, float]]) -> dict[str, float]:

@@ -1,12 +1,19 @@
 """What becomes of clips is judged frame by frame, whatever their size."""
 
 import dataclasses
+import functools
+import hashlib
 import math
 
+import jax
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from sora_jax.evaluators import context, metrics, reconstruction
+from sora_jax.models import autoencoder as ae
+from sora_jax.models import perceptual
+from sora_jax.objectives.streaming import Streaming
 from sora_jax.types import Clip
 from sora_jax.utils import logs
 
@@ -51,14 +58,14 @@ def test_box_by_hand():
 def test_clips_whose_size_does_not_divide_are_judged(model, made):
   clip = Clip(made.first(1)[0].video[:3, :13, :15], 8.0, "", "odd")
   odd = dataclasses.replace(made, clips=[clip])
-  evaluator = reconstruction.Reconstruction(odd, 1, True, "")
+  evaluator = reconstruction.Reconstruction(odd, 1, True, "", "")
   found = dict(evaluator.run(model.autoencoder))
   assert all(math.isfinite(value) for value in found.values())
   assert found["odd/psnr_box"] > 0
 
 
 def test_the_box_baseline_is_what_reconstruction_reports(model, made):
-  evaluator = reconstruction.Reconstruction(made, 3, False, "")
+  evaluator = reconstruction.Reconstruction(made, 3, False, "", "")
   found = dict(evaluator.run(model.autoencoder))
   _, height, width = model.run.codec.model.compression
   boxes = [
@@ -78,7 +85,7 @@ def test_the_first_frame_stands_apart(model, made, monkeypatch):
   monkeypatch.setattr(
     reconstruction.Streaming, "round_trip", lambda self, frozen, video: out
   )
-  evaluator = reconstruction.Reconstruction(made, 1, False, "")
+  evaluator = reconstruction.Reconstruction(made, 1, False, "", "")
   found = dict(evaluator.run(model.autoencoder))
   for name in ("psnr", "ssim"):
     score = getattr(metrics, name)
@@ -86,3 +93,28 @@ def test_the_first_frame_stands_apart(model, made, monkeypatch):
     assert found[f"mean/{name}"] == pytest.approx(whole, rel=1e-5)
     assert found[f"mean/{name}_first_frame"] == pytest.approx(first, rel=1e-5)
     assert first > 1.5 * whole
+
+
+def test_lpips_is_told_of_the_weights_that_are_given(
+  model, made, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(perceptual, "WIDTHS", (2, 3, 2, 3, 2))  # a thin network
+  path, rng = tmp_path / "vgg.safetensors", np.random.default_rng(0)
+  arrays = {
+    name: rng.uniform(0, 0.3, shape).astype(np.float32)
+    for name, shape in perceptual.shapes().items()
+  }
+  save_file(arrays, path)
+  digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  judge = functools.partial(reconstruction.Reconstruction, made, 1, False)
+  found = dict(judge(str(path), digest[:8]).run(model.autoencoder))
+  video, codec = made.first(1)[0].video, Streaming(model.run.codec)
+  out = codec.round_trip(model.frozen, video[None])[0]
+  pair = (ae.from_uint8(x) for x in (video, out))
+  wanted = jax.jit(perceptual.distance)(perceptual.load(path), *pair).mean()
+  assert found["mean/lpips"] == pytest.approx(float(wanted), rel=1e-4) != 0
+  # What is wrong is said before the training, and not after it.
+  with pytest.raises(ValueError, match=r"has the sha256 .*, wanted 00ff"):
+    judge(str(path), "00ff")
+  with pytest.raises(FileNotFoundError, match="none"):
+    judge(str(tmp_path / "none"), "")

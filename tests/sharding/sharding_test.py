@@ -139,7 +139,7 @@ def judge(run, stage, state, batch):
     batch=batch,
   )
   if stage == "autoencoder":
-    return dict(Reconstruction(context, 2, False, "").run(state))
+    return dict(Reconstruction(context, 2, False, "", "").run(state))
   return dict(FixedTimes(context, 2).run(state))
 
 
