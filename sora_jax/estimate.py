@@ -148,11 +148,22 @@ def here() -> Device:
   )
 
 
-def peak(dtype: str) -> float:
-  """Matmul FLOPs a second of all devices: of the table, or measured."""
+def _known() -> Device | None:
+  """The row of the table of this machine's first device."""
   kind = jax.devices()[0].device_kind.lower()
   found = [name for words, name in KINDS.items() if words in kind]
-  one = DEVICES[found[0]].flops[dtype] if found else _matmul_rate(dtype)
+  return DEVICES[found[0]] if found else None
+
+
+def present() -> Device:
+  """This machine's first device: of the table, or measured."""
+  return _known() or here()
+
+
+def peak(dtype: str) -> float:
+  """Matmul FLOPs a second of all devices: of the table, or measured."""
+  known = _known()
+  one = known.flops[dtype] if known else _matmul_rate(dtype)
   if jax.default_backend() == "cpu":
     return one  # simulated devices share it
   return one * jax.device_count()

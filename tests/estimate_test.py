@@ -274,6 +274,7 @@ def test_known_devices_are_found_by_their_name(monkeypatch, kind, wanted):
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   monkeypatch.setattr(jax, "device_count", lambda: 4)
   assert estimate.peak("bfloat16") == 4 * wanted
+  assert estimate.present().flops["bfloat16"] == wanted  # of one
 
 
 def test_model_flops_do_not_count_twice(tiny, tmp_path):

@@ -2,7 +2,9 @@
 
 import json
 import pathlib
+import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -22,8 +24,9 @@ from experiments import (
   sweep,
 )
 from experiments import packing as packing_at_equal_time
+from experiments.bench import autoencoder as codecs
 from experiments.bench import packing
-from sora_jax import build, trained
+from sora_jax import build, estimate, trained
 from sora_jax.data.latents import Item
 from sora_jax.diffusion.process import Process
 from sora_jax.types import Clip
@@ -114,6 +117,23 @@ def test_every_point_of_the_autoencoder_is_a_config(data):
       config.update_from_flattened_dict(changes)
     build.everything(config)
     trained.check_given(config, pathlib.Path("none"))
+
+
+def test_where_torch_does_not_run_our_autoencoder_is_alone(monkeypatch, capsys):
+  monkeypatch.setattr(codecs, "SIZES", {"16": (5, 16, 16)})
+  monkeypatch.setattr(codecs.flags, "FLAGS", types.SimpleNamespace(rounds=2))
+  monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+  known = estimate.DEVICES["tpu_v4"]
+  monkeypatch.setattr(codecs.estimate, "_known", lambda: known)
+  codecs.main([])
+  *_, last = capsys.readouterr().out.splitlines()
+  found = json.loads(last)
+  assert found.keys() == {"device"} | {
+    f"{name}_16"
+    for name in ("pixels_per_s", "share_of_peak", "share_of_roofline")
+  }
+  pace = 5 * 16 * 16 / found["pixels_per_s_16"]
+  assert 0 < pace < 60 and 0 <= found["share_of_roofline_16"] <= 1
 
 
 SWEEPS = ("guidance", "optimizer", "few_steps", "scaling")
