@@ -45,6 +45,20 @@ def heads(config: ConfigDict) -> None:
       )
 
 
+def kernel(config: ConfigDict) -> None:
+  """Whether the autoencoder's convolutions see as far to all sides.
+
+  Raises:
+    ValueError: for an even kernel, which not all lowerings pad alike.
+  """
+  temporal, spatial = config.autoencoder.model.kernel
+  if min(temporal, spatial) < 1 or spatial % 2 == 0:
+    raise ValueError(
+      f"autoencoder.model.kernel={(temporal, spatial)}: (time, space) must be "
+      ">= 1, and space odd"
+    )
+
+
 def sizes(config: ConfigDict) -> None:
   """Whether clips fit the rows and the patches, and crops the clips.
 

@@ -48,6 +48,11 @@ def changed(changes, base=dit_b):
       {"autoencoder.thin": 3},
       r"thin=3 leaves too little .*data.frames=5 .* data.frames to 13",
     ),
+    (
+      {"autoencoder.model.kernel": (3, 4)},
+      r"model\.kernel=\(3, 4\): .* space odd",
+    ),
+    ({"autoencoder.model.kernel": (0, 3)}, r"kernel=\(0, 3\): .* >= 1"),
     ({"autoencoder.model.heads": 3}, "heads=3 with block='conv' and width=8"),
     (
       {"autoencoder.model.block": "transformer"},

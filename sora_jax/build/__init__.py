@@ -93,6 +93,7 @@ def everything(config: ConfigDict) -> None:
   transforms.build(config.autoencoder.transforms)
   rows(config)
   check.heads(config)
+  check.kernel(config)
   check.sizes(config)
   check.evaluators(config)
   source(config, Path())
