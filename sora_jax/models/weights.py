@@ -22,7 +22,7 @@ def read(
 
   Args:
     path: of the file.
-    sha256: of it, or its first digits; "" checks none.
+    sha256: of it, or its first digits, in either case; "" checks none.
     shapes: of every array that is needed, by its name.
     what: the file holds, for errors.
 
@@ -36,7 +36,7 @@ def read(
       f"no weights at {path}: give one safetensors file with {what}"
     )
   found = hashlib.sha256(path.read_bytes()).hexdigest()
-  if not found.startswith(sha256):
+  if not found.startswith(sha256.lower()):
     raise ValueError(f"{path} has the sha256 {found}, wanted {sha256}")
   try:
     arrays = load_file(path)
