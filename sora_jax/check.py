@@ -298,12 +298,9 @@ def same_model(
 
   def meaning(c):
     dit = {k: c["dit"][k] for k in ("model", "patch", "process", "shift")}
-    # One without the key "modulation" has its heads in another order, too.
     if dit["model"]["attention"] in EXACT:
       dit["model"] = dit["model"] | {"attention": "full"}
-    # Before there was a choice, all blocks were convolutions, told nothing.
-    model = {"block": "conv", "parity": False, **c["autoencoder"]["model"]}
-    found = {"autoencoder.model": model, "text": c["text"]}
+    found = {"autoencoder.model": c["autoencoder"]["model"], "text": c["text"]}
     found |= {f"dit.{k}": v for k, v in dit.items()}
     return {
       k: {o: x for o, x in v.items() if o not in _FREE}
@@ -330,7 +327,7 @@ def same_objective(
   config: ConfigDict, saved: Mapping[str, Any], folder: Path
 ) -> None:
   """Raises ValueError if a transformer learned something else to say."""
-  before = saved["dit"].get("objective", {"name": "denoise"})["name"]
+  before = saved["dit"]["objective"]["name"]
   if before != config.dit.objective.name:
     raise ValueError(
       f"the transformer in {folder} learned {before!r}, and dit.objective is "
@@ -340,9 +337,7 @@ def same_objective(
 
 def decoder_alone(section: ConfigDict) -> bool:
   """Whether a stage trains an autoencoder's decoder and nothing else."""
-  # Configs from before there was a choice have no such key.
-  objective = section.objective
-  return "part" in objective and objective.part == "decoder"
+  return section.objective.part == "decoder"
 
 
 def same_latents(

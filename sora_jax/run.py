@@ -203,12 +203,10 @@ class Run:
       state = trained.fresh(self.config, name, stage, frozen)
       return state, iter(dataset(share=share, seed=seed)), seed, meta
     where = self.workdir / name
-    config = {"workers": 0, **saved.config(step)}
-    check.same_model(self.config, config, where, name)
+    check.same_model(self.config, saved.config(step), where, name)
     meta = saved.meta(step)
-    before, now = meta.pop("readers", [1, 1]), self.readers(name)
-    before = [*before, config["workers"]][:3]  # which it once left out
-    seed = meta.pop("seed", seed)
+    before, now = meta.pop("readers"), self.readers(name)
+    seed = meta.pop("seed")
     if before == now:
       data = iter(dataset(share=share, seed=seed))
       state = saved.restore(stage.abstract, data, step)

@@ -53,8 +53,7 @@ def _begins(config: ConfigDict, name: str) -> str:
   """The folder whose weights a stage's training begins with; "" for none."""
   if name == "dit":
     return config.dit.checkpoint
-  # Configs from before there was a choice have no such key.
-  return config.autoencoder.init if "init" in config.autoencoder else ""
+  return config.autoencoder.init
 
 
 def check_given(config: ConfigDict, workdir: Path) -> None:

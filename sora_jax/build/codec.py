@@ -22,9 +22,7 @@ def autoencoder(config: ConfigDict) -> Autoencode:
   """The autoencoder's objective."""
   section = plain(config.autoencoder.model)
   dtype = key(DTYPES, section.pop("dtype"), "autoencoder.model.dtype")
-  # Before there was a choice, it was that of the activations.
-  named = section.pop("matmul", "dtype")
-  matmul = key(OPERANDS, named, "autoencoder.model.matmul")
+  matmul = key(OPERANDS, section.pop("matmul"), "autoencoder.model.matmul")
   formats = {"dtype": dtype, "matmul": matmul}
   model = call(Autoencoder, section, "autoencoder.model", **formats)
   key(LOWERINGS, model.lowering, "autoencoder.model.lowering")

@@ -40,9 +40,6 @@ def diffusion(
   dit = config.dit
   section = plain(dit.model)
   text = section.pop("text") | {"vocab_size": config.text.vocab_size}
-  # What there was before there was a choice.
-  section.setdefault("matmul", "dtype")
-  section.setdefault("tubes", 0)
   if not 0 <= section["tubes"] <= section["heads"]:
     raise ValueError(
       f"dit.model.tubes={section['tubes']}: that many of the "
@@ -92,8 +89,7 @@ def diffusion(
 
 def operands(model: ConfigDict) -> str:
   """The number format of a model's matmuls, of either stage."""
-  named = model.get("matmul", "dtype")
-  return model.dtype if named == "dtype" else named
+  return model.dtype if model.matmul == "dtype" else model.matmul
 
 
 def solver(config: ConfigDict) -> Callable:
