@@ -102,7 +102,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.tokens = 64  # of 8 x 8 pixels: nothing is scaled
 
     # The models of the points "large", "longer" and "decoder" of
-    # experiments/autoencoder.py, each trained on from the one before.
+    # experiments/autoencoder.py, each trained on from the one before; the last
+    # one three times, by L2 and then by the mean PSNR.
     c.autoencoder.checkpoint = "experiments/results/demo/autoencoder"
     c.autoencoder.model.update(width=192, depth=4, parity=True)
     c.autoencoder.model.matmul = "bfloat16"
@@ -155,10 +156,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     c.sample.prompts = (
       "a big red ball bounces under gravity on a white background",
-      "a large yellow triangle stays still on a checkered background",
-      "a large cyan square moves right on a gray background",
-      "a large red ball moves left on a white background",
-      "a small blue ball moves up on a black background",
+      "a magenta seven moves down on a white background",
+      "a large yellow star spins clockwise on a checkered background",
+      "small blue balls pour into a vessel like water on a white background",
+      "a large red disc stays where it is before a checkered background, "
+      "the camera pans right",
+      "a large green ball moves left and a small magenta square moves up "
+      "on a white background",
       "[0s] a large magenta ball moves right on a white background "
       "[1s] cut: a large magenta ball moves up on a black background",
     )

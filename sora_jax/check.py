@@ -337,7 +337,8 @@ def same_objective(
 
 def decoder_alone(section: ConfigDict) -> bool:
   """Whether a stage trains an autoencoder's decoder and nothing else."""
-  return section.objective.part == "decoder"
+  objective = section.objective  # a transformer's has no parts
+  return "part" in objective and objective.part == "decoder"
 
 
 def same_latents(
