@@ -42,6 +42,9 @@ HELD_OUT = ("test_combinations", "test_parameters", "test_paraphrases")
 def base() -> ConfigDict:
   """Captions of the set `composition`."""
   c = demo.get_config("composition")
+  with c.unlocked():
+    # Words that the tokenizer has not seen become more tokens.
+    c.text.max_tokens = c.dit.rows.text = 96
   return judging.only(c, captions={"clips": 48, "empty": 12})
 
 

@@ -178,7 +178,10 @@ def counted(clips: Iterable[Clip | None]) -> str:
 
 
 def commit() -> str:
-  """The commit of this checkout, with a "+" if files differ from it."""
+  """The commit of this checkout, with a "+" if files differ from it.
+
+  Other tables and plots of results do not count: none is read to make another.
+  """
   git = shutil.which("git")
   if git is None:
     return "unknown"
@@ -190,7 +193,9 @@ def commit() -> str:
       command, cwd=here, capture_output=True, text=True, check=False
     ).stdout.strip()
 
-  changed = ask("status", "--porcelain", "--untracked-files=no")
+  made = [f":!results/*.{ending}" for ending in ("csv", "png")]
+  ours = (":/", *made)  # the whole checkout, but for these beside this file
+  changed = ask("status", "--porcelain", "--untracked-files=no", "--", *ours)
   return (ask("rev-parse", "--short=12", "HEAD") or "unknown") + (
     "+" if changed else ""
   )

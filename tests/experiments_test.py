@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import subprocess
 import types
 
 import jax
@@ -73,8 +74,21 @@ def test_points_are_chosen_by_name():
     record.chosen(["other"], names)
 
 
-def test_a_commit_is_named_with_and_without_git(monkeypatch):
+def test_a_commit_is_named_with_and_without_git(monkeypatch, tmp_path):
   assert record.commit()
+  for file in ("experiments/code.py", "experiments/results/old.csv"):
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("1")
+  (tmp_path / "README.md").write_text("1")
+  me = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+  for words in (("init", "-q"), ("add", "."), (*me, "commit", "-qm", "one")):
+    subprocess.run(["git", *words], cwd=tmp_path, check=True)
+  monkeypatch.setattr(record, "__file__", str(tmp_path / "experiments/r.py"))
+  assert not record.commit().endswith("+")
+  (tmp_path / "experiments/results/old.csv").write_text("2")
+  assert not record.commit().endswith("+")  # not what anything was made with
+  (tmp_path / "README.md").write_text("2")
+  assert record.commit().endswith("+")
   monkeypatch.setattr(record.shutil, "which", lambda name: None)
   assert record.commit() == "unknown"
 
