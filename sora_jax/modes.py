@@ -227,7 +227,7 @@ def _rolled(
       if config.prompts == build.FROM_INPUT:
         seen = samples.files(some[0])[0].with_suffix(".growing.mp4")
         steering = _Steering(config.fps, roll.pipeline.words, seen)
-        stack.callback(seen.unlink)
+        stack.callback(seen.unlink, missing_ok=True)  # before a first frame
         show = stack.enter_context(media.growing(seen, config.fps))
       for i, part in roll(state.ema, state.frozen, wanted, frames, steering):
         adds[i](part)
