@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
+from sora_jax.data import loader
 from sora_jax.sharding import mesh, rules
 from sora_jax.sharding.placement import Placement
 
@@ -38,4 +39,8 @@ def check_rows(
   if "autoencoder" in stages:
     placement.check("rows", config.autoencoder.batch, "autoencoder.batch")
   if "dit" in stages:
-    placement.check("rows", config.dit.rows.rows, "dit.rows.rows")
+    rows, what = config.dit.rows.rows, "dit.rows.rows"
+    placement.check("rows", rows, what)
+    if config.dit.rows.layout == "bucketed":  # of which batches are multiples
+      what = f"the power of two in dit.rows.rows={rows}"
+      placement.check("rows", loader.unit(rows), what)

@@ -25,7 +25,7 @@ from sora_jax.types import Clip
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """The static shape of packed batches.
+  """The shape of packed batches; of bucketed ones, about how much they hold.
 
   Attributes:
     rows: R, over all shares.
@@ -285,6 +285,11 @@ def packed(
   return _apart(dataset, workers)
 
 
+def unit(rows: int) -> int:
+  """The largest power of two that divides the rows of a batch."""
+  return rows & -rows
+
+
 def bucketed(
   latents: Latents,
   patch: patchify.Patch,
@@ -298,17 +303,17 @@ def bucketed(
   """Endless batches of one clip a row, all clips of a batch of one length.
 
   No place for video is left empty, and the training step is compiled for every
-  length. Batches hold about as many places for video as those of `packed`, and
-  come from each length so often that all clips are seen alike. All latents are
-  read once, to see how long they are.
+  length. Batches hold at most as many places for video as those of `packed`,
+  and more than half as many, and come from each length so often that all clips
+  are seen alike. All latents are read first, to see how long they are.
 
   Returns batches in the form of `packed`, with R and L of their own; R is a
-  multiple of the largest power of two in `rows.rows`, for meshes to divide.
+  multiple of `unit(rows.rows)`, over which shares and meshes must divide.
   """
   members: dict[int, list[int]] = collections.defaultdict(list)
   for i in range(len(latents)):
     members[math.prod(patchify.grid(latents[i].latents.shape, patch))].append(i)
-  unit, parts, weights = rows.rows & -rows.rows, [], []
+  parts, weights, step = [], [], unit(rows.rows)
   for length, some in sorted(members.items()):
     shape = dataclasses.replace(rows, length=length, clips=1)
 
@@ -316,7 +321,7 @@ def bucketed(
       alone = rows_of([tokens(latents[index], patch, words)], shape)
       return {name: row[0] for name, row in alone.items()}
 
-    count = unit * max(rows.rows * rows.length // length // unit, 1)
+    count = step * max(rows.rows * rows.length // length // step, 1)
     part = grain.MapDataset.source(some).seed(seed).shuffle().repeat()
     part = _part(part, share).map(prepare)
     parts.append(part.batch(count // share[1], drop_remainder=True))

@@ -3,6 +3,7 @@
 import jax
 import pytest
 
+from sora_jax import build
 from sora_jax.run import Run
 from sora_jax.sharding import mesh as mesh_lib
 from sora_jax.sharding import rules
@@ -155,3 +156,15 @@ def test_rows_that_do_not_divide():
     ValueError, match=r"dit.rows.rows is 12, .* over 8 .* multiple of 8"
   ):
     placement.check("rows", 12, "dit.rows.rows")
+
+
+def test_rows_of_buckets_that_do_not_divide(tiny):
+  mesh = abstract_mesh(data=3)
+  placement = Placement(mesh, rules.pick("replicated", mesh.axis_names))
+  config = tiny({"dit.rows.rows": 12})
+  build.check_rows(config, placement, ["dit"])
+  config.dit.rows.layout = "bucketed"
+  with pytest.raises(
+    ValueError, match=r"power of two in dit.rows.rows=12 is 4, .* over 3"
+  ):
+    build.check_rows(config, placement, ["dit"])
