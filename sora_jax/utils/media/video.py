@@ -219,8 +219,9 @@ def writing(
 def growing(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
   """Writes an mp4 that plays at any time, as far as it has come.
 
-  Yields what `writing` yields. Each frame is a fragment of the file, and is
-  encoded without waiting for the next ones, which takes more bytes.
+  The newest frame shows when the next one comes; without any there is no file.
+  Yields what `writing` yields. Each frame is a fragment of the file, encoded
+  without waiting for the next ones, which takes more bytes.
   """
   flags = "+empty_moov+default_base_moof+frag_every_frame"
   options = {"movflags": flags, "flush_packets": "1"}
