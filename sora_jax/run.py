@@ -190,9 +190,11 @@ class Run:
       ).run(state, **meta)
       return found
 
-  def readers(self, name: str) -> list[int]:
-    """Shares of the data, processes that read them, and workers of each."""
-    return [self.share(name)[1], jax.process_count(), self.config.workers]
+  def readers(self, name: str) -> list[int | str]:
+    """Shares of the data, processes that read them, workers of each, layout."""
+    layout = self.config.dit.rows.layout if name == "dit" else "padded"
+    shares = self.share(name)[1]
+    return [shares, jax.process_count(), self.config.workers, layout]
 
   def _begin(self, name, saved, stage, dataset, frozen):
     """A fresh or restored state, the data, its seed, and the state's meta."""
@@ -213,8 +215,9 @@ class Run:
     else:
       logs.say(
         f"{name}: {now[1]} processes read {now[0]} shares of the data, which "
-        f"were {before[1]} and {before[0]}, by {now[2]} workers each, which "
-        f"were {before[2]}: it starts again, in another order"
+        f"were {before[1]} and {before[0]}, {now[3]}, which were {before[3]}, "
+        f"by {now[2]} workers each, which were {before[2]}: it starts again, "
+        "in another order"
       )
       state, seed = saved.restore(stage.abstract, step=step), seed + step
       data = iter(dataset(share=share, seed=seed))

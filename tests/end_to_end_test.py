@@ -151,25 +151,24 @@ def test_a_finished_run_does_nothing_again(copy, tiny, capsys):
   assert (copy / "metrics.jsonl").read_text() == before
 
 
-def test_other_workers_go_on_in_another_order(copy, tiny, monkeypatch, capsys):
-  """Of a checkpoint that does not tell how many it had, its config does."""
-  meta = checkpoint.Checkpointer.meta
-
-  def untold(self, step):
-    found = meta(self, step)
-    return found | {"readers": found["readers"][:2]}
-
-  monkeypatch.setattr(checkpoint.Checkpointer, "meta", untold)
+@pytest.mark.parametrize(
+  "key, value, words",
+  [
+    ("workers", 1, "by 1 workers each, which were 0: it starts again"),
+    ("dit.rows.layout", "bucketed", "bucketed, which were packed, by 0"),
+  ],
+)
+def test_other_readers_go_on_in_another_order(
+  copy, tiny, capsys, key, value, words
+):
   for steps in (5, 6):
-    changes = {"workers": 1, "dit.schedule.until": f"{steps} steps"}
+    changes = {key: value, "dit.schedule.until": f"{steps} steps"}
     run = Run(tiny(changes | {"stages": ("dit",)}), copy)
     modes.train(run)
     run.writer.close()
-    words = "by 1 workers each, which were 0: it starts again"
     assert (words in capsys.readouterr().out) == (steps == 5)
     told = checkpoint.load_meta(copy / "dit", steps)
-    assert told["readers"] == [1, 1, 1] and told["seed"] == 4  # its step
-    monkeypatch.undo()  # from now on they tell
+    assert told["readers"] == run.readers("dit") and told["seed"] == 4  # step
 
 
 def test_another_config_in_the_same_folder(copy, tiny, capsys):
