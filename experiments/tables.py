@@ -246,6 +246,7 @@ READ = {
   "Fréchet distance": "frechet/generated/distance",
 }
 LEARNED = READ | {"denoising error": "fixed_times/mean/error"}
+PACKED = {k: v for k, v in LEARNED.items() if k != "Fréchet distance"}
 KEPT = {"PSNR, dB": "psnr"} | {
   f"{name}, {who}": f"{who}/{name}"
   for name in ("motion", "digit", "all")
@@ -259,6 +260,7 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "guidance": lambda: of_sweep("guidance", READ),
   "few_steps": lambda: of_sweep("few_steps", READ),
   "optimizer": lambda: of_sweep("optimizer", LEARNED),
+  "packing": lambda: of_sweep("packing", PACKED),
   "ablation": ablation,
   "latents": lambda: of_sweep("latents", KEPT),
   "demo": demo_tables.of_captions,
