@@ -192,7 +192,7 @@ class Run:
 
   def readers(self, name: str) -> list[int | str]:
     """Shares of the data, processes that read them, workers of each, layout."""
-    layout = self.config.dit.rows.layout if name == "dit" else "padded"
+    layout = build.rows(self.config).layout if name == "dit" else "padded"
     shares = self.share(name)[1]
     return [shares, jax.process_count(), self.config.workers, layout]
 

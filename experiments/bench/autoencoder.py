@@ -10,9 +10,10 @@ defaults: 4x8x8, 16 channels) with random weights. Ours is that of
 configs/autoencoder.py with random weights. A figure is how many times as many
 pixels a second ours does; the three run in turns. Beside it stand ours alone:
 pixels a second; the FLOPs of its matmuls and convolutions over those that the
-device multiplies in the same time at best (`estimate.peak`); and the roofline's
-share, the least time that FLOPs and memory leave over the time that it takes
-(`estimate.seconds`). Where PyTorch does not run, as on TPUs, ours is alone.
+device multiplies in the same time at best (`estimate.present`); and the
+roofline's share, the least time that FLOPs and memory leave over the time that
+it takes (`estimate.seconds`). Where PyTorch does not run, as on TPUs, ours is
+alone.
 """
 
 from __future__ import annotations
@@ -105,8 +106,7 @@ def main(argv: list[str]) -> None:
   if not others:
     logs.say(f"PyTorch does not run on {jax.default_backend()}: ours is alone")
   device = estimate.present()
-  peak = estimate.peak("float32")  # of all devices, of which one runs
-  peak /= 1 if kind == "cpu" else jax.device_count()
+  peak = device.flops["float32"]
   figures = {"device": jax.devices()[0].device_kind}
   for size, shape in SIZES.items():
     rng = np.random.default_rng(0)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
+from sora_jax.build.data import rows
 from sora_jax.data import loader
 from sora_jax.sharding import mesh, rules
 from sora_jax.sharding.placement import Placement
@@ -21,9 +22,9 @@ def placement(config: ConfigDict) -> Placement:
   devices = mesh.make(config.mesh)
   made = Placement(devices, rules.pick(config.strategy, devices.axis_names))
   if set(config.stages) != {"autoencoder"}:  # which has no transformer
-    heads, rows = config.dit.model.heads, config.dit.rows
+    heads, shape = config.dit.model.heads, rows(config)
     made.check("attend", heads, "dit.model.heads")
-    length = rows.length + rows.text
+    length = shape.length + shape.text
     made.check("length", length, "dit.rows.length + dit.rows.text")
   return made
 
@@ -39,8 +40,8 @@ def check_rows(
   if "autoencoder" in stages:
     placement.check("rows", config.autoencoder.batch, "autoencoder.batch")
   if "dit" in stages:
-    rows, what = config.dit.rows.rows, "dit.rows.rows"
-    placement.check("rows", rows, what)
-    if config.dit.rows.layout == "bucketed":  # of which batches are multiples
-      what = f"the power of two in dit.rows.rows={rows}"
-      placement.check("rows", loader.unit(rows), what)
+    shape = rows(config)
+    placement.check("rows", shape.rows, "dit.rows.rows")
+    if shape.layout == "bucketed":  # of which batches are multiples
+      what = f"the power of two in dit.rows.rows={shape.rows}"
+      placement.check("rows", loader.unit(shape.rows), what)
