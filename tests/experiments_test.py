@@ -26,7 +26,7 @@ from experiments import (
 )
 from experiments import packing as packing_at_equal_time
 from experiments.bench import autoencoder as codecs
-from experiments.bench import packing
+from experiments.bench import packing, result
 from sora_jax import build, estimate, trained
 from sora_jax.data.latents import Item
 from sora_jax.diffusion.process import Process
@@ -275,3 +275,27 @@ def test_a_result_file_is_read_as_it_was_written(tmp_path, monkeypatch):
   about, rows = record.load("one")
   assert about == {"commit": "a", "seeds": "1: 2"}
   assert rows == [{"point": "a: b", "x": "1"}]
+
+
+def test_a_bench_records_its_figures_where_that_is_asked(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(record, "RESULTS", tmp_path)
+  monkeypatch.setattr(result, "RECORD", types.SimpleNamespace(value=False))
+  figures = {"rate": 0.5, "gain": {"a b": 2.0}, "each": [1, 3]}
+  result.say("some", figures, "NVIDIA H200")
+  assert json.loads(capsys.readouterr().out) == figures | {
+    "device": "NVIDIA H200"
+  }
+  assert not [*tmp_path.iterdir()]
+  result.RECORD.value = True
+  monkeypatch.setattr("sys.argv", ["bench", "--rounds=3", "--record"])
+  result.say("some", figures, "NVIDIA H200")
+  about, rows = record.load("bench_some_nvidia-h200")
+  assert about["options"] == "--rounds=3" and "cores" in about["machine"]
+  assert {row["figure"]: row["value"] for row in rows} == {
+    "rate": "0.5",
+    "gain/a b": "2.0",
+    "each/0": "1",
+    "each/1": "3",
+  }

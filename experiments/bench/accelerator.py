@@ -19,7 +19,6 @@ the same time; `train_vs_torch_compile`, how many times as many steps a second.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 
@@ -27,7 +26,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from experiments.bench import trainer, transformer
+from experiments.bench import result, trainer, transformer
 from sora_jax.models.attention import ATTENTION
 from sora_jax.utils import logs
 from sora_jax.utils.sections import key
@@ -40,8 +39,8 @@ def config(rows: int, clips: int, attention: str):
   case = transformer.Case(flags.FLAGS.size, rows, LATENTS, ())
   c = transformer.config(case)
   with c.unlocked():
-    c.dit.model.update(dtype="bfloat16", remat=flags.FLAGS.remat)
-    c.dit.model.attention = attention
+    c.dit.model.update(dtype="bfloat16", attention=attention)
+    c.dit.model.update(remat=flags.FLAGS.remat, scan=flags.FLAGS.scan)
     c.dit.rows.update(length=clips * c.dit.rows.length, text=clips, clips=clips)
   return c
 
@@ -116,8 +115,8 @@ def main(argv: list[str]) -> None:
       }
     )
   best = max(table, key=lambda row: row["mfu"])
-  figures = {"device": jax.devices()[0].device_kind, **best, "table": table}
-  logs.say(json.dumps(figures))
+  figures = {**best, "table": table}
+  result.say("accelerator", figures, jax.devices()[0].device_kind)
 
 
 if __name__ == "__main__":
@@ -125,6 +124,7 @@ if __name__ == "__main__":
   flags.DEFINE_integer("rows", 8, "in a batch")
   flags.DEFINE_integer("clips", 16, "packed in a row")
   flags.DEFINE_string("remat", "dots", "what the backward pass keeps")
+  flags.DEFINE_bool("scan", True, "all blocks by one program")
   flags.DEFINE_list(
     "attention", ["full", "library", "packed", "flash"], "kinds to try"
   )

@@ -15,7 +15,6 @@ busy:
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
+from experiments.bench import result
 from sora_jax.models.attention import ATTENTION
 from sora_jax.utils import logs
 from sora_jax.utils.dtypes import DTYPES
@@ -79,19 +79,16 @@ def main(argv: list[str]) -> None:
     rounds.append({side: _seconds(run, *qkv) for side, run in sides.items()})
     logs.say(f"round {i + 1} of {ROUNDS}")
   asked = flags.FLAGS
-  figures = {"device": jax.devices()[0].device_kind, "dtype": asked.dtype}
-  figures |= {"rows": asked.rows, "length": asked.length}
+  figures = {"rows": asked.rows, "length": asked.length}
   for name in asked.attention:
     for clips in (1, 8):
       ratios = [r["full", clips] / r[name, clips] for r in rounds]
       figures[f"{name}_speed_vs_full_{clips}"] = statistics.median(ratios)
     ratios = [r[name, 1] / r[name, 8] for r in rounds]
     figures[f"{name}_eight_vs_one"] = statistics.median(ratios)
-  logs.say(json.dumps({k: _short(v) for k, v in figures.items()}))
-
-
-def _short(value):
-  return round(value, 3) if isinstance(value, float) else value
+  figures = {key: round(value, 3) for key, value in figures.items()}
+  figures["dtype"] = asked.dtype
+  result.say("attention", figures, jax.devices()[0].device_kind)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ alone.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import statistics
 import time
@@ -32,6 +31,7 @@ import numpy as np
 from absl import app, flags
 
 from configs import autoencoder as config
+from experiments.bench import result
 from sora_jax import build, estimate
 from sora_jax.utils import logs
 
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> None:
     logs.say(f"PyTorch does not run on {jax.default_backend()}: ours is alone")
   device = estimate.present()
   peak = device.flops["float32"]
-  figures = {"device": jax.devices()[0].device_kind}
+  figures: dict[str, float] = {}
   for size, shape in SIZES.items():
     rng = np.random.default_rng(0)
     video = rng.uniform(-1, 1, (1, *shape, 3)).astype(np.float32)
@@ -132,7 +132,7 @@ def main(argv: list[str]) -> None:
     for name in others:
       ratio = statistics.median(r[name] / r["ours"] for r in rounds)
       figures[f"pixels_per_s_vs_{name.lower()}_{size}"] = round(ratio, 1)
-  logs.say(json.dumps(figures))
+  result.say("autoencoder", figures, jax.devices()[0].device_kind)
 
 
 if __name__ == "__main__":

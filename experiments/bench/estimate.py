@@ -10,7 +10,6 @@ random numbers in the shapes of the configs.
 from __future__ import annotations
 
 import importlib
-import json
 import pathlib
 import statistics
 import time
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
+from experiments.bench import result
 from sora_jax import estimate
 from sora_jax.run import Run
 from sora_jax.types import PyTree
@@ -68,8 +68,8 @@ def main(argv: list[str]) -> None:
     measured = statistics.median(taken[1:])  # the first compiles
     ratios.append(round(predicted / measured, 3))
     logs.say(f"{name}, {stage}: {predicted:.4f} s said, {measured:.4f} s taken")
-  figures = {"device": jax.devices()[0].device_kind}
-  logs.say(json.dumps(figures | {"predicted_over_measured": ratios}))
+  figures = {"predicted_over_measured": ratios}
+  result.say("estimate", figures, jax.devices()[0].device_kind)
 
 
 if __name__ == "__main__":

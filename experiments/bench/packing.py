@@ -23,7 +23,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -34,7 +33,7 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from configs import dit_b
-from experiments.bench import trainer
+from experiments.bench import result, trainer
 from sora_jax import build
 from sora_jax.data import loader, tokenizer
 from sora_jax.data.latents import Item
@@ -199,15 +198,15 @@ def main(argv: list[str]) -> None:
     shown = {name: round(r[-1]) for name, r in rates.items()}
     logs.say(f"round {k + 1}, tokens/s: {shown}")
   packed = kinds["packed"]
-  figures = {"device": jax.devices()[0].device_kind, "clips": len(found)}
-  figures["fill"] = round(packed.tokens / packed.places, 4)
+  fill = round(packed.tokens / packed.places, 4)
+  figures = {"clips": len(found), "fill": fill}
   for name, others in RIVALS.items():
     best = [max(rates[o][k] for o in others) for k in range(len(rates[name]))]
     ratios = (a / b for a, b in zip(rates["packed"], best))
     figures[f"tokens_per_s_vs_{name}"] = round(statistics.median(ratios), 2)
   again = sides["packed"][0]._cache_size() - warm["packed"]
   figures["compilations_after_warmup"] = again
-  logs.say(json.dumps(figures))
+  result.say("packing", figures, jax.devices()[0].device_kind)
 
 
 if __name__ == "__main__":

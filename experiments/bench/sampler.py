@@ -13,7 +13,6 @@ are random. `--lengths=20,3600` asks for an hour of video.
 from __future__ import annotations
 
 import importlib
-import json
 import multiprocessing
 import pathlib
 import statistics
@@ -26,7 +25,7 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from experiments.bench import estimate
+from experiments.bench import estimate, result
 from sora_jax import build
 from sora_jax.data import tokenizer
 from sora_jax.run import Run
@@ -154,7 +153,7 @@ def main(argv: list[str]) -> None:
     "long_video_peak_memory_ratio": round(memory, 4),
     "long_video_pace_ratio": round(pace, 4),
   }
-  logs.say(json.dumps({"device": jax.devices()[0].device_kind} | figures))
+  result.say("sampler", figures, jax.devices()[0].device_kind)
 
 
 if __name__ == "__main__":

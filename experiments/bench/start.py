@@ -50,8 +50,11 @@ def child(began: float) -> None:
   sys.stdout.write(json.dumps({"first": first, "step": min(steps)}) + "\n")
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
   """Starts twice, prints."""
+  del argv
+  from experiments.bench import result
+
   found = []
   with tempfile.TemporaryDirectory() as folder:
     for _ in range(2):
@@ -68,12 +71,15 @@ def main() -> None:
     "first_step_warm_s": found[1]["first"],
     "step_s": min(one["step"] for one in found),
   }
-  sys.stdout.write(json.dumps({k: round(v, 2) for k, v in figures.items()}))
-  sys.stdout.write("\n")
+  result.say("start", {key: round(v, 2) for key, v in figures.items()})
 
 
 if __name__ == "__main__":
   if sys.argv[-1].startswith(CHILD):
     child(float(sys.argv[-1].removeprefix(CHILD)))
   else:
-    main()
+    from absl import app
+
+    from experiments.bench import result  # has a flag  # noqa: F401
+
+    app.run(main)

@@ -12,7 +12,6 @@ same function, up to the rounding of operands.
 
 from __future__ import annotations
 
-import json
 import pathlib
 import statistics
 import tempfile
@@ -25,7 +24,7 @@ from ml_collections import ConfigDict
 
 from configs import demo
 from experiments import sweep
-from experiments.bench import trainer, training
+from experiments.bench import result, trainer, training
 from sora_jax.sharding import mesh
 from sora_jax.training import loop
 from sora_jax.types import Batch
@@ -94,12 +93,13 @@ def main(argv: list[str]) -> None:
       runs[name] = (update, state)
     shown = {name: round(t[-1], 3) for name, t in times.items()}
     logs.say(f"round {turn}: {shown} s a step")
-  figures = {"device": jax.devices()[0].device_kind, "gain": {}}
+  gain = {}
   for name, found in times.items():
     # The first round compiles.
     ratios = [a / b for a, b in zip(found[1:], times[BASE][1:], strict=True)]
-    figures["gain"][name] = round(statistics.median(ratios), 3)
-  logs.say(json.dumps(figures))
+    gain[name] = round(statistics.median(ratios), 3)
+  device = jax.devices()[0].device_kind
+  result.say(f"switches_{flags.FLAGS.stage}", {"gain": gain}, device)
 
 
 if __name__ == "__main__":

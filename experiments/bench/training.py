@@ -12,7 +12,6 @@ takes with levels by frame; `input_overhead` how much longer with real input.
 
 from __future__ import annotations
 
-import json
 import pathlib
 import statistics
 import tempfile
@@ -23,7 +22,7 @@ import numpy as np
 from absl import app, flags
 
 from configs import dit_b
-from experiments.bench import trainer
+from experiments.bench import result, trainer
 from sora_jax import build
 from sora_jax.data import latents as cache
 from sora_jax.data import tokenizer
@@ -90,7 +89,7 @@ def main(argv: list[str]) -> None:
         times[name].append((time.perf_counter() - start) / flags.FLAGS.steps)
       shown = {name: round(t[-1], 4) for name, t in times.items()}
       logs.say(f"round {turn}: {shown} s a step")
-  figures = {"device": jax.devices()[0].device_kind}
+  figures = {}
   for key, (over, under) in {
     "levels_overhead": ("by frame", "by clip"),
     "input_overhead": ("input", "by frame"),
@@ -98,7 +97,7 @@ def main(argv: list[str]) -> None:
     # The first round compiles.
     ratios = [a / b - 1 for a, b in zip(times[over][1:], times[under][1:])]
     figures[key] = round(statistics.median(ratios), 4)
-  logs.say(json.dumps(figures))
+  result.say("training", figures, jax.devices()[0].device_kind)
 
 
 if __name__ == "__main__":

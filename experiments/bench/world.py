@@ -11,13 +11,13 @@ reads back from real renders of the split "test" at 32 and 64 pixels.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 
 import numpy as np
 from absl import app
 
 from experiments import oracle
+from experiments.bench import result
 from sora_jax.data.world import sets
 from sora_jax.utils import logs
 
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
   }
   for side in oracle.SIDES:
     figures[f"oracle_accuracy_{side}"] = round(_accuracy(side), 4)
-  logs.say(json.dumps(figures))
+  result.say("world", figures)
 
 
 if __name__ == "__main__":
