@@ -134,6 +134,7 @@ def test_every_point_of_the_autoencoder_is_a_config(data):
 
 
 def test_where_torch_does_not_run_our_autoencoder_is_alone(monkeypatch, capsys):
+  monkeypatch.setattr(result, "RECORD", types.SimpleNamespace(value=False))
   monkeypatch.setattr(codecs, "SIZES", {"16": (5, 16, 16)})
   monkeypatch.setattr(codecs.flags, "FLAGS", types.SimpleNamespace(rounds=2))
   monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
