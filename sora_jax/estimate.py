@@ -28,9 +28,11 @@ from sora_jax.types import PyTree
 from sora_jax.utils import tree
 
 GIB = 1 << 30
-# Share of what is neither matmul nor convolution that reaches memory: loops
-# are fused. Fitted once, on training steps on two cores.
-UNFUSED = 0.35
+# Bytes moved for each that an operation yields that is neither a matmul nor a
+# convolution. Loops are fused on accelerators (a guess). On CPUs they read more
+# than they write, and wait for new pages: fitted once, on training steps of
+# three configs on two cores, to the bandwidth of memory that is at hand.
+FUSED, ON_CPU = 0.35, 3.0
 FREE = ("reshape", "squeeze", "broadcast_in_dim", "sharding_constraint")
 
 
@@ -42,6 +44,7 @@ class Device:
     flops: per second, by number format of a matmul's inputs.
     bandwidth: bytes per second of its memory.
     memory: bytes.
+    moved: bytes, for each that all else yields.
     convolutions: share of the FLOPs that convolutions reach.
     launch: seconds that any operation takes, however small; 0 where many are
       one kernel, and it is not known.
@@ -50,6 +53,7 @@ class Device:
   flops: dict[str, float]
   bandwidth: float
   memory: float
+  moved: float = FUSED
   convolutions: float = 1.0
   launch: float = 0.0
 
@@ -87,13 +91,18 @@ KINDS = {
 
 def _best(fn: Callable[..., Any], *args: Any) -> float:
   """Seconds of the fastest of a few calls."""
-  run, taken = jax.jit(fn), []
-  jax.block_until_ready(run(*args))
-  for _ in range(7):
+  run = jax.jit(fn)
+  return _fastest(lambda: run(*args))
+
+
+def _fastest(run: Callable[[], Any]) -> float:
+  """Seconds of the fastest of a few calls; another one compiles before."""
+  taken = []
+  for _ in range(8):
     start = time.perf_counter()
-    jax.block_until_ready(run(*args))
+    jax.block_until_ready(run())
     taken.append(time.perf_counter() - start)
-  return min(taken)
+  return min(taken[1:])
 
 
 @functools.cache
@@ -104,9 +113,19 @@ def _matmul_rate(dtype: str) -> float:
 
 
 def _bandwidth(size: int) -> float:
-  """Bytes a second, of arrays of so many."""
-  x = jnp.ones(size // 4, jnp.float32)
-  return 2 * x.nbytes / _best(lambda x: 1.5 * x + 1, x)
+  """Bytes a second, of arrays of so many, read and written where they lie.
+
+  A new array would have to be taken from the system first, page by page, which
+  now and then takes ten times as long: no two measurements would agree.
+  """
+  run = jax.jit(lambda x: 0.5 * x + 1, donate_argnums=0)
+  held = [jnp.ones(size // 4, jnp.float32)]
+
+  def turn():
+    held[0] = run(held[0])
+    return held[0]
+
+  return 2 * size / _fastest(turn)
 
 
 def _convolution_rate() -> float:
@@ -141,8 +160,9 @@ def here() -> Device:
   rates = {dtype: _matmul_rate(dtype) for dtype in ("bfloat16", "float32")}
   return Device(
     flops=rates,
-    bandwidth=_bandwidth(64 << 20),
+    bandwidth=_bandwidth(256 << 20),
     memory=stats.get("bytes_limit", math.inf),
+    moved=ON_CPU if jax.default_backend() == "cpu" else FUSED,
     convolutions=_convolution_rate() / rates["float32"],
     launch=_launch(),
   )
@@ -188,13 +208,13 @@ def seconds(device: Device, fn: Callable[..., Any], *args: Any) -> float:
       return 0.0
     count = _flops(eqn)
     if not count:
-      return device.launch + UNFUSED * outputs / device.bandwidth
+      return device.launch + device.moved * outputs / device.bandwidth
     kind = eqn.invars[0].aval.dtype.name
     peak = device.flops.get(kind, device.flops["float32"])
     if name != "dot_general":
       peak *= device.convolutions
-    moved = outputs + sum(map(_bytes, eqn.invars))
-    return device.launch + max(count / peak, moved / device.bandwidth)
+    total = outputs + sum(map(_bytes, eqn.invars))
+    return device.launch + max(count / peak, total / device.bandwidth)
 
   return _sum(jax.make_jaxpr(fn)(*args).jaxpr, cost)
 

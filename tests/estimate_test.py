@@ -259,6 +259,9 @@ def test_this_machine_is_measured():
   assert set(device.flops) == {"float32", "bfloat16"}
   for rate in (*device.flops.values(), device.bandwidth):
     assert 1e7 < rate < 1e16
+  # Of memory that is at hand, so that two measurements agree.
+  rates = sorted(estimate._bandwidth(256 << 20) for _ in range(3))
+  assert rates[2] < 4 * rates[0]
   assert estimate.peak("float32") == device.flops["float32"]
 
 
