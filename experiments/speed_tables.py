@@ -12,6 +12,11 @@ _SIDES = {
   "latte_B": "`LatteTransformer3DModel`, B",
   "wan_B": "`WanTransformer3DModel`, B",
 }
+_CASES = (
+  "the quickstart's autoencoder",
+  "its transformer",
+  "six blocks of `dit_s`",
+)
 # Bench -> figure -> what it is; the order is the table's.
 SPEED = {
   "transformer": {
@@ -29,6 +34,10 @@ SPEED = {
     "tokens_per_s_vs_bucketed": "packed, tokens a second over exact buckets",
     "compilations_after_warmup": "packed, compilations after the first step",
   },
+  "attention": {
+    f"{name}_speed_vs_full_8": f"attention `{name}` over `full`, 8 clips a row"
+    for name in ("blocks", "library", "window", "factorised")
+  },
   "training": {
     "levels_overhead": "a step with levels by frame takes longer by",
     "input_overhead": "a step that reads its input takes longer by",
@@ -45,7 +54,7 @@ SPEED = {
   },
   "estimate": {
     f"predicted_over_measured/{k}": f"time of a step, said over taken, {name}"
-    for k, name in enumerate(("first config", "second", "third"))
+    for k, name in enumerate(_CASES)
   },
 }
 

@@ -25,6 +25,7 @@ from experiments import (
   oracle,
   quickstart,
   record,
+  speed_tables,
 )
 from experiments.cells import Lines, Row, mean, points, table
 from sora_jax.utils import files, logs
@@ -99,6 +100,22 @@ def of_sweep(name: str, columns: Mapping[str, str], digits: int = 2) -> Lines:
     [f"{name.replace('_', ' ')}, {about['seeds']} seed(s)", *columns],
     [
       [point, *(f"{mean(own, c):.{digits}f}" for c in columns.values())]
+      for point, own in points(rows).items()
+    ],
+  )
+
+
+def scaled() -> Lines:
+  """What each size of model came to with each compute."""
+  about, rows = record.load("scaling")
+  yield from table(
+    [f"scaling, {about['seeds']} seed(s)", "TFLOPs", *LEARNED],
+    [
+      [
+        point,
+        f"{1e3 * mean(own, 'pflops'):.2g}",
+        *(f"{mean(own, column):.2f}" for column in LEARNED.values()),
+      ]
       for point, own in points(rows).items()
     ],
   )
@@ -214,12 +231,18 @@ def headlines() -> Lines:
     float(first("few_steps", point)["frechet/generated/distance"])
     for point in ("teacher, 50 steps", "student of 8 times, 4 steps")
   )
+  scaled_by, _ = record.load("scaling_fit")
   best = {(row[0], row[1]): row[3] for row in _autoencoders()}
   lines += [
     [
       "four steps against fifty of the teacher",
       f"Fréchet distance {student:.2f} and {teacher:.2f}",
       "`few_steps.py`",
+    ],
+    [
+      "least denoising error of the quickstart by PFLOPs C of its training",
+      f"{float(scaled_by['a']):.2g} C^-{float(scaled_by['b']):.2g}",
+      "`scaling.py`",
     ],
     [
       "autoencoder at 4x8x8 against a matrix, PSNR of unseen clips",
@@ -260,6 +283,7 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "guidance": lambda: of_sweep("guidance", READ),
   "few_steps": lambda: of_sweep("few_steps", READ),
   "optimizer": lambda: of_sweep("optimizer", LEARNED),
+  "scaling": scaled,
   "packing": lambda: of_sweep("packing", PACKED),
   "ablation": ablation,
   "latents": lambda: of_sweep("latents", KEPT),
@@ -269,6 +293,8 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "caching": demo_tables.of_caching,
   "drift": lambda: of_sweep("drift", LOST),
   "physics": demo_tables.of_physics,
+  "speed": speed_tables.of_benches,
+  "switches": speed_tables.of_switches,
 }
 
 
