@@ -87,38 +87,24 @@ def eight_minutes() -> Lines:
   )
 
 
-def of_sweep(name: str, columns: Mapping[str, str], digits: int = 2) -> Lines:
+def of_sweep(
+  name: str, columns: Mapping[str, str], compute: bool = False
+) -> Lines:
   """A sweep's points: the mean over seeds of some columns.
 
   Args:
     name: of the result file.
     columns: heading -> column.
-    digits: after the point.
+    compute: whether a point's TFLOPs come first.
   """
   about, rows = record.load(name)
-  yield from table(
-    [f"{name.replace('_', ' ')}, {about['seeds']} seed(s)", *columns],
-    [
-      [point, *(f"{mean(own, c):.{digits}f}" for c in columns.values())]
-      for point, own in points(rows).items()
-    ],
-  )
-
-
-def scaled() -> Lines:
-  """What each size of model came to with each compute."""
-  about, rows = record.load("scaling")
-  yield from table(
-    [f"scaling, {about['seeds']} seed(s)", "TFLOPs", *LEARNED],
-    [
-      [
-        point,
-        f"{1e3 * mean(own, 'pflops'):.2g}",
-        *(f"{mean(own, column):.2f}" for column in LEARNED.values()),
-      ]
-      for point, own in points(rows).items()
-    ],
-  )
+  head = [f"{name.replace('_', ' ')}, {about['seeds']} seed(s)"]
+  lines = []
+  for point, own in points(rows).items():
+    spent = [f"{1e3 * mean(own, 'pflops'):.2g}"] if compute else []
+    found = (f"{mean(own, column):.2f}" for column in columns.values())
+    lines.append([point, *spent, *found])
+  yield from table([*head, *["TFLOPs"] * compute, *columns], lines)
 
 
 def _coded(own: Sequence[Row]) -> list[str]:
@@ -283,7 +269,7 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "guidance": lambda: of_sweep("guidance", READ),
   "few_steps": lambda: of_sweep("few_steps", READ),
   "optimizer": lambda: of_sweep("optimizer", LEARNED),
-  "scaling": scaled,
+  "scaling": lambda: of_sweep("scaling", LEARNED, compute=True),
   "packing": lambda: of_sweep("packing", PACKED),
   "ablation": ablation,
   "latents": lambda: of_sweep("latents", KEPT),

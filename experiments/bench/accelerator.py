@@ -39,8 +39,12 @@ def config(rows: int, clips: int, attention: str):
   case = transformer.Case(flags.FLAGS.size, rows, LATENTS, ())
   c = transformer.config(case)
   with c.unlocked():
-    c.dit.model.update(dtype="bfloat16", attention=attention)
-    c.dit.model.update(remat=flags.FLAGS.remat, scan=flags.FLAGS.scan)
+    c.dit.model.update(
+      dtype="bfloat16",
+      attention=attention,
+      remat=flags.FLAGS.remat,
+      scan=flags.FLAGS.scan,
+    )
     c.dit.rows.update(length=clips * c.dit.rows.length, text=clips, clips=clips)
   return c
 

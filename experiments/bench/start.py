@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 # All else is imported by what is measured.
 CHILD = "--child="
@@ -50,11 +51,8 @@ def child(began: float) -> None:
   sys.stdout.write(json.dumps({"first": first, "step": min(steps)}) + "\n")
 
 
-def main(argv: list[str]) -> None:
-  """Starts twice, prints."""
-  del argv
-  from experiments.bench import result
-
+def main(say: Callable[..., None]) -> None:
+  """Starts twice, and says what that took by `result.say`."""
   found = []
   with tempfile.TemporaryDirectory() as folder:
     for _ in range(2):
@@ -71,7 +69,7 @@ def main(argv: list[str]) -> None:
     "first_step_warm_s": found[1]["first"],
     "step_s": min(one["step"] for one in found),
   }
-  result.say("start", {key: round(v, 2) for key, v in figures.items()})
+  say("start", {key: round(v, 2) for key, v in figures.items()})
 
 
 if __name__ == "__main__":
@@ -80,6 +78,6 @@ if __name__ == "__main__":
   else:
     from absl import app
 
-    from experiments.bench import result  # has a flag  # noqa: F401
+    from experiments.bench import result
 
-    app.run(main)
+    app.run(lambda _: main(result.say))
