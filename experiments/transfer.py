@@ -29,7 +29,7 @@ from sora_jax.utils import cache, logs
 
 BASE = 64
 WIDTHS = (64, 128, 256)
-RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 HEAD = 32  # width of a head, the same for all
 ERROR = "fixed_times/mean/error"
 

@@ -15,13 +15,14 @@ import pathlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorboardX
 import tqdm
 from PIL import Image
-from tensorboardX.proto import event_pb2, summary_pb2
+
+if TYPE_CHECKING:
+  from sora_jax.utils import boards
 
 RESERVED = ("step", "stage", "time")  # in every line of metrics
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -103,7 +104,7 @@ class MetricWriter:
     self._workdir = pathlib.Path(workdir)
     self._workdir.mkdir(parents=True, exist_ok=True)
     self._path = self._workdir / "metrics.jsonl"
-    self._boards: dict[str, tensorboardX.FileWriter] = {}
+    self._boards: dict[str, boards.Board] = {}
     self._path.touch()
     self._rewrite(_whole_lines(self._path))
 
@@ -124,21 +125,15 @@ class MetricWriter:
     for name, number in numbers.items():
       line[name] = number if math.isfinite(number) else str(number)
     self._file.write(json.dumps(line, allow_nan=False) + "\n")
-    self._summarise(
-      stage,
-      step,
-      *(
-        summary_pb2.Summary.Value(tag=name, simple_value=number)
-        for name, number in numbers.items()
-      ),
-    )
+    self._board(stage).scalars(step, numbers)
 
   def image(self, stage: str, step: int, name: str, image: np.ndarray) -> None:
     """Records an image, uint8 [H, W, 3], as a PNG."""
     _check_pixels(name, image, "H W")
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "png")
-    self._picture(stage, step, name, image.shape[:2], buffer)
+    encoded = buffer.getvalue()
+    self._board(stage).picture(step, name, image.shape[:2], encoded)
 
   def video(
     self, stage: str, step: int, name: str, video: np.ndarray, fps: float
@@ -161,7 +156,8 @@ class MetricWriter:
       duration=milliseconds,
       loop=0,
     )
-    self._picture(stage, step, name, video.shape[1:3], buffer)
+    encoded = buffer.getvalue()
+    self._board(stage).picture(step, name, video.shape[1:3], encoded)
 
   def resume(self, stage: str, step: int) -> None:
     """Forgets what `stage` recorded after `step`: it will be recorded again."""
@@ -172,11 +168,7 @@ class MetricWriter:
         kept.append(text)
     self._file.close()
     self._rewrite(kept)
-    # Tells TensorBoard to hide this run's older events from this step on.
-    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-    self._board(stage).add_event(
-      event_pb2.Event(session_log=start), step=step + 1
-    )
+    self._board(stage).forget(step)
 
   def close(self) -> None:
     """Writes what is still in a buffer; the writer cannot be used after it."""
@@ -201,35 +193,13 @@ class MetricWriter:
       os.replace(temporary, self._path)
     self._file = self._path.open("a", buffering=1)  # One line at a time.
 
-  def _board(self, stage: str) -> tensorboardX.FileWriter:
+  def _board(self, stage: str) -> boards.Board:
     if stage not in self._boards:
-      self._boards[stage] = tensorboardX.FileWriter(
-        str(self._workdir / "tb" / stage), flush_secs=10
-      )
+      # Not before: it takes seconds where PyTorch is installed.
+      from sora_jax.utils import boards
+
+      self._boards[stage] = boards.Board(self._workdir / "tb" / stage)
     return self._boards[stage]
-
-  def _summarise(
-    self, stage: str, step: int, *values: summary_pb2.Summary.Value
-  ) -> None:
-    self._board(stage).add_summary(summary_pb2.Summary(value=values), int(step))
-
-  def _picture(
-    self,
-    stage: str,
-    step: int,
-    name: str,
-    size: tuple[int, int],
-    encoded: io.BytesIO,
-  ) -> None:
-    image = summary_pb2.Summary.Image(
-      height=size[0],
-      width=size[1],
-      colorspace=3,
-      encoded_image_string=encoded.getvalue(),
-    )
-    self._summarise(
-      stage, step, summary_pb2.Summary.Value(tag=name, image=image)
-    )
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
