@@ -107,6 +107,23 @@ def of_sweep(
   yield from table([*head, *["TFLOPs"] * compute, *columns], lines)
 
 
+def transferred() -> Lines:
+  """Errors of widths by learning rate, with transfer and without."""
+  about, rows = record.load("transfer")
+  errors: dict[str, dict[str, str]] = {}
+  for row in rows:
+    moved = ", transferred" if row["transfer"] == "True" else ""
+    own = errors.setdefault(f"{row['width']} wide{moved}", {})
+    own[f"{float(row['rate']):g}"] = f"{float(row['error']):.3f}"
+  del errors["64 wide, transferred"]  # the base itself, once more
+  lines = []
+  for name, own in sorted(errors.items(), key=lambda x: "trans" in x[0]):
+    least = min(own.values())
+    cells = (f"**{x}**" if x == least else x for x in own.values())
+    lines.append([name, *cells])
+  yield from table([f"error, {about['steps']} steps", *own], lines)
+
+
 def _coded(own: Sequence[Row]) -> list[str]:
   """Steps, PSNR, that of first frames and SSIM of clips not seen."""
   tested = [row for row in own if row["split"] == "test"]
@@ -270,6 +287,7 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "few_steps": lambda: of_sweep("few_steps", READ),
   "optimizer": lambda: of_sweep("optimizer", LEARNED),
   "scaling": lambda: of_sweep("scaling", LEARNED, compute=True),
+  "transfer": transferred,
   "packing": lambda: of_sweep("packing", PACKED),
   "ablation": ablation,
   "latents": lambda: of_sweep("latents", KEPT),

@@ -19,6 +19,7 @@ import pathlib
 from collections.abc import Sequence
 
 from absl import app, flags
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from configs import quickstart
@@ -84,6 +85,24 @@ def best(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
   return found
 
 
+def _figure(rows: Sequence[dict[str, object]]) -> Figure:
+  figure = Figure(figsize=(8, 3.5), layout="constrained")
+  axes = figure.subplots(1, 2, sharey=True)
+  for axis, transfer in zip(axes, (False, True)):
+    for width in WIDTHS:
+      own = [
+        (r["rate"], r["error"])
+        for r in rows
+        if r["width"] == width and r["transfer"] == transfer
+      ]
+      axis.plot(*zip(*own), "o-", label=f"{width} wide")
+    title = f"transferred from {BASE}" if transfer else "one rate for all"
+    axis.set(xscale="log", xlabel="learning rate", title=title)
+  axes[0].set(ylabel="denoising error")
+  axes[0].legend()
+  return figure
+
+
 def main(argv: list[str]) -> None:
   """Trains, judges, prints and saves."""
   del argv
@@ -106,6 +125,7 @@ def main(argv: list[str]) -> None:
   # At the base width transfer changes nothing.
   rows += [row | {"transfer": True} for row in rows if row["width"] == BASE]
   logs.say(f"{record.save('transfer', rows, **about)}")
+  logs.say(f"{record.drawn(_figure(rows), 'transfer')}")
   logs.say(logs.table(best(rows)))
 
 

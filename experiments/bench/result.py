@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
+import jax
 from absl import flags
 
 from experiments import record
@@ -25,14 +26,15 @@ _CPU = pathlib.Path("/proc/cpuinfo")
 _MALLOC = "GLIBC_TUNABLES"  # says how memory is taken, which decides the pace
 
 
-def say(name: str, figures: Mapping[str, object], device: str = "cpu") -> None:
+def say(name: str, figures: Mapping[str, object], device: str = "") -> None:
   """Prints the figures of a bench, and records them if that is asked for.
 
   Args:
     name: of the bench.
     figures: numbers, and sequences and mappings of them, by name.
-    device: what ran it, as JAX names it.
+    device: what ran it, as JAX names it; "" asks JAX, and so opens it.
   """
+  device = device or jax.devices()[0].device_kind
   logs.say(json.dumps({"device": device} | dict(figures)))
   if not RECORD.value:
     return

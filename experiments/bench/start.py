@@ -49,7 +49,9 @@ def child(began: float) -> None:
     start = time.perf_counter()
     state, _ = jax.block_until_ready(stage.step(state, batch))
     steps.append(time.perf_counter() - start)
-  sys.stdout.write(json.dumps({"first": first, "step": min(steps)}) + "\n")
+  kind = jax.devices()[0].device_kind
+  found = {"first": first, "step": min(steps), "device": kind}
+  sys.stdout.write(json.dumps(found) + "\n")
 
 
 def main(say: Callable[..., None]) -> None:
@@ -70,7 +72,8 @@ def main(say: Callable[..., None]) -> None:
     "first_step_warm_s": found[1]["first"],
     "step_s": min(one["step"] for one in found),
   }
-  say("start", {key: round(v, 2) for key, v in figures.items()})
+  rounded = {key: round(v, 2) for key, v in figures.items()}
+  say("start", rounded, found[0]["device"])
 
 
 if __name__ == "__main__":

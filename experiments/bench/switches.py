@@ -98,8 +98,7 @@ def main(argv: list[str]) -> None:
     # The first round compiles.
     ratios = [a / b for a, b in zip(found[1:], times[BASE][1:], strict=True)]
     gain[name] = round(statistics.median(ratios), 3)
-  device = jax.devices()[0].device_kind
-  result.say(f"switches_{flags.FLAGS.stage}", {"gain": gain}, device)
+  result.say(f"switches_{flags.FLAGS.stage}", {"gain": gain})
 
 
 if __name__ == "__main__":

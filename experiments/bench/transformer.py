@@ -258,7 +258,7 @@ def main(argv: list[str]) -> None:
   for case in CASES:
     found = measured(case)
     figures |= {k: round(v, 3) for k, v in found.items()}
-  result.say("transformer", figures, jax.devices()[0].device_kind)
+  result.say("transformer", figures)
 
 
 if __name__ == "__main__":

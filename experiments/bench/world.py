@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
   }
   for side in oracle.SIDES:
     figures[f"oracle_accuracy_{side}"] = round(_accuracy(side), 4)
-  result.say("world", figures)
+  result.say("world", figures, "cpu")
 
 
 if __name__ == "__main__":
