@@ -238,6 +238,15 @@ def headlines() -> Lines:
   best = {(row[0], row[1]): row[3] for row in _autoencoders()}
   lines += [
     [
+      "frames whose edge cuts a digit off, trained on native sizes and on "
+      "square crops",
+      " and ".join(
+        f"{float(first('framing', point)['framing/generated/cut']):.2f}"
+        for point in ("native sizes", "square crops")
+      ),
+      "`framing.py`",
+    ],
+    [
       "four steps against fifty of the teacher",
       f"Fréchet distance {student:.2f} and {teacher:.2f}",
       "`few_steps.py`",
@@ -273,6 +282,12 @@ READ = {
 }
 LEARNED = READ | {"denoising error": "fixed_times/mean/error"}
 PACKED = {k: v for k, v in LEARNED.items() if k != "Fréchet distance"}
+FRAMED = {
+  "frames that cut a digit off": "framing/generated/cut",
+  "low": "framing/generated low/cut",
+  "high": "framing/generated high/cut",
+  "in real clips": "framing/real/cut",
+} | {k: READ[k] for k in ("colour", "motion", "background")}
 KEPT = {"PSNR, dB": "psnr"} | {
   f"{name}, {who}": f"{who}/{name}"
   for name in ("motion", "digit", "all")
@@ -287,6 +302,7 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "few_steps": lambda: of_sweep("few_steps", READ),
   "optimizer": lambda: of_sweep("optimizer", LEARNED),
   "scaling": lambda: of_sweep("scaling", LEARNED, compute=True),
+  "framing": lambda: of_sweep("framing", FRAMED),
   "transfer": transferred,
   "packing": lambda: of_sweep("packing", PACKED),
   "ablation": ablation,

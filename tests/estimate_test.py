@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -373,18 +370,3 @@ def test_a_dry_run_spreads_the_rows_of_a_call(
   assert eight[f"{rows} rows"] == pytest.approx(wanted, rel=1e-3)
   # Simulated ones share this machine.
   assert eight[f"{rows} rows here"] == pytest.approx(one, rel=1e-3)
-
-
-def test_devices_that_are_pretended_are_machines(tmp_path):
-  done = subprocess.run(
-    [
-      *(sys.executable, "-m", "sora_jax.main", "--mode=dryrun", "--devices=4"),
-      f"--config={HERE.parents[1]}/configs/dit_b.py:tiny",
-      *(f"--workdir={tmp_path}", "--config.stages=('sample',)"),
-    ],
-    env=os.environ,
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr
-  assert "devices: 4 of 'here'" in done.stdout
