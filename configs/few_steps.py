@@ -21,7 +21,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c = quickstart.get_config()
   with c.unlocked():
     # Few and large steps of the teacher: errors add up over small ones.
-    c.dit.objective = {"name": "consistency", "steps": 8, "scale": 1.5}
+    c.dit.objective = {
+      "name": "consistency",
+      "steps": 8,
+      "parts": 1,
+      "scale": 1.5,
+    }
     c.dit.weight = {"name": "x0"}
     c.dit.times = {"name": "uniform"}
     c.dit.optimizer.update(learning_rate=3e-4, warmup=100)

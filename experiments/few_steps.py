@@ -3,11 +3,12 @@
   python -m experiments.sweep experiments/few_steps.py
 
 The quickstart's model with fifty, thirty and four steps of its own sampler,
-with four of a better solver, and its student (configs/few_steps.py), which
-guidance is built into, with one to eight; beside one that has learned from
-more and smaller steps of the teacher. What counts is what the oracle reads back
-of 256 fresh captions, and the Fréchet distance from real clips. A step of the
-student is one pass of the model; one of the teacher, with guidance, two.
+with four of a better solver, and its students (configs/few_steps.py), which
+guidance is built into: one that learns where the flow ends, with one to eight
+steps, and one that learns where each of its quarters does, with four. What
+counts is what the oracle reads back of 256 fresh captions, and the Fréchet
+distance from real clips. A step of a student is one pass of the model; one of
+the teacher, with guidance, two.
 """
 
 from __future__ import annotations
@@ -36,13 +37,16 @@ def sweep() -> Iterator[tuple[str, dict[str, object]]]:
   flow = {"sample.solver": {"name": "dpmpp_2m"}}
   yield "teacher, 4 steps of dpmpp_2m", {steps: 4, **flow}
   student = few_steps.get_config()
-  changes = {"sample.solver": student.sample.solver.to_dict()}
-  changes["sample.guidance"] = student.sample.guidance.to_dict()
-  for part in ("objective", "weight", "times", "optimizer"):
+  changes = {"sample.guidance": student.sample.guidance.to_dict()}
+  for part in ("weight", "times", "optimizer"):
     changes[f"dit.{part}"] = student.dit[part].to_dict()
   changes["dit.schedule.until"] = student.dit.schedule.until
-  for times in (40, student.dit.objective.steps):
-    objective = student.dit.objective.to_dict() | {"steps": times}
-    for count in (1, 2, 4, 8):
-      name = f"student of {times} times, {count} steps"
-      yield name, {**changes, "dit.objective": objective, steps: count}
+  own = student.dit.objective.to_dict()
+  for name, objective, solver, counts in (
+    ("the whole", {"steps": 8, "parts": 1}, "renoise", (1, 2, 4, 8)),
+    ("quarters", {"steps": 16, "parts": 4}, "euler", (4,)),
+  ):
+    learned = {"dit.objective": own | objective, **changes}
+    learned["sample.solver"] = {"name": solver}
+    for count in counts:
+      yield f"student of {name}, {count} steps", {**learned, steps: count}

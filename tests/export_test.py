@@ -176,7 +176,7 @@ def test_training_begins_with_it(tiny, folder, tmp_path):
 
 
 def test_a_student_learns_from_it_and_resumes(tiny, folder, tmp_path, capsys):
-  objective = {"name": "consistency", "steps": 4, "scale": 2.0}
+  objective = {"name": "consistency", "steps": 4, "parts": 1, "scale": 2.0}
   for until in (2, 4):
     config = given(tiny, folder)
     with config.unlocked():
@@ -207,7 +207,12 @@ def test_a_student_learns_from_it_and_resumes(tiny, folder, tmp_path, capsys):
 def test_a_student_needs_a_teacher(tiny, tmp_path):
   config = tiny()
   with config.unlocked():
-    config.dit.objective = {"name": "consistency", "steps": 4, "scale": 2.0}
+    config.dit.objective = {
+      "name": "consistency",
+      "steps": 4,
+      "parts": 1,
+      "scale": 2.0,
+    }
   with pytest.raises(ValueError, match=r"set dit\.checkpoint to its folder"):
     modes.train(Run(config, tmp_path / "run"))
   assert not (tmp_path / "run").exists()
@@ -277,7 +282,12 @@ def test_a_given_transformer_reads_with_its_own_words(tiny, folder, tmp_path):
 def test_a_denoiser_does_not_pass_for_a_student(tiny, folder, tmp_path):
   config = given(tiny, folder)
   with config.unlocked():
-    config.dit.objective = {"name": "consistency", "steps": 4, "scale": 2.0}
+    config.dit.objective = {
+      "name": "consistency",
+      "steps": 4,
+      "parts": 1,
+      "scale": 2.0,
+    }
   with pytest.raises(ValueError, match=r"learned 'denoise'.*train first"):
     Run(config, tmp_path / "run").restored("dit")
 

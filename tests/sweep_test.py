@@ -12,7 +12,7 @@ from experiments import caching, record, sweep
 from sora_jax.evaluators import metrics
 from sora_jax.run import Run
 
-STUDENT = {"name": "consistency", "steps": 4, "scale": 2.0}
+STUDENT = {"name": "consistency", "steps": 4, "parts": 1, "scale": 2.0}
 CAPTIONS = {"name": "captions", "oracle": "digits"}
 CAPTIONS |= {"clips": 2, "empty": 2, "seed": 0}
 

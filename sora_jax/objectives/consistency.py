@@ -13,12 +13,23 @@ with classifier-free guidance, which the student thereby needs no more (Luo et
 al. 2023, "Latent consistency models"); or, without a teacher, from the noise
 that made x_t. Every token has its own t and s, as in training the teacher, so a
 student knows all the tasks that its teacher knows.
+
+With more than one part the way down is cut into as many stretches of the grid,
+and the model learns where the flow from x_t leaves its stretch, at r:
+
+  z(x_t, t) = alpha_r x0 + sigma_r n,    loss = w(t) |x0 - x0*|^2
+
+with x0* that of which z is stop(z(x_s, s)), or x_s itself where s = r (Heek,
+Hoogeboom and Salimans 2024, "Multistep consistency models"). A stretch is
+easier to learn than the whole way, and so many steps of the solver "euler"
+follow the flow without fresh noise. One part is the loss above.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -34,10 +45,12 @@ class Consistency(LatentDiffusion):
 
   Attributes:
     steps: N, of the grid.
+    parts: of the grid, alike, that a step of the student leads through.
     scale: of the teacher's guidance, 1 for none; 0 has no teacher.
   """
 
   steps: int
+  parts: int
   scale: float
 
   def __post_init__(self):
@@ -45,6 +58,11 @@ class Consistency(LatentDiffusion):
       raise ValueError(
         f"dit.objective: steps={self.steps}, scale={self.scale}: need at least "
         "1, and at least 0"
+      )
+    if self.parts < 1 or self.steps % self.parts:
+      raise ValueError(
+        f"dit.objective.parts={self.parts} does not divide "
+        f"dit.objective.steps={self.steps} into whole steps"
       )
 
   @property
@@ -57,10 +75,13 @@ class Consistency(LatentDiffusion):
   ) -> tuple[Array, Metrics]:
     """The change of the prediction along a step of the flow."""
     del step
-    upper = functools.partial(self._times, down=0)
-    lower = functools.partial(self._times, down=1)
+    part = self.steps // self.parts
+    upper, lower, end = (
+      functools.partial(self._times, to=to)
+      for to in (lambda k: k, lambda k: k - 1, lambda k: (k - 1) // part * part)
+    )
     video, text, t, noise = self.draw(batch, rng, upper)
-    _, _, s, _ = self.draw(batch, rng, lower)
+    s, r = (self.draw(batch, rng, times)[2] for times in (lower, end))
     x0, at = video.tokens.astype(jnp.float32), self.spread(video, t)
     xt = self.process.corrupt(x0, noise, at)
     if self.taught:
@@ -68,21 +89,41 @@ class Consistency(LatentDiffusion):
       xs = self._down(teacher, video, text, xt, t, s)
     else:
       xs = self.process.corrupt(x0, noise, self.spread(video, s))
+    noisy = (video.segments > 0) & (video.level > 0)
     xs = jnp.where(video.level[..., None] > 0, xs, xt)
 
     says = self.denoiser(params, video, text)
-    further, _ = says(xs, s)
-    goal = jnp.where(self.spread(video, s) > 0, further, xs)
+    last = self.process.coefficients(self.spread(video, r))
+    further, n = says(xs, s)
+    below = self.spread(video, s) > self.spread(video, r)
+    goal = jnp.where(below, last[0] * further + last[1] * n, xs)
     own, _ = says(xt, t)
-    error = jnp.square(own - jax.lax.stop_gradient(goal)).mean(axis=-1)
-    noisy = (video.segments > 0) & (video.level > 0)
+    wanted = self._source(xt, at, goal, last, noisy[..., None])
+    error = jnp.square(own - jax.lax.stop_gradient(wanted)).mean(axis=-1)
     weight = self.weight(*self.process.coefficients(at[..., 0]))
     return self.told(video, error, jnp.where(noisy, weight, 0.0))
 
-  def _times(self, rng: Array, shape: tuple[int, ...], down: int) -> Array:
-    """Times on the grid, `down` steps below those above what is drawn."""
+  def _times(
+    self, rng: Array, shape: tuple[int, ...], to: Callable[[Array], Array]
+  ) -> Array:
+    """Times on the grid: `to` of the places, 1 to N, above those drawn."""
     above = jnp.ceil(self.times(rng, shape) * self.steps)
-    return (jnp.clip(above, 1, self.steps) - down) / self.steps
+    return to(jnp.clip(above, 1, self.steps)) / self.steps
+
+  def _source(self, xt: Array, at: Array, goal: Array, last, noisy) -> Array:
+    """The x0 by which Euler's step from x_t comes to the goal; 0 if not noisy.
+
+    Args:
+      xt: noisy tokens.
+      at: their times.
+      goal: where a step from them is to lead.
+      last: (alpha, sigma) of that.
+      noisy: which tokens are, and have a step before them.
+    """
+    alpha, sigma = self.process.coefficients(at)
+    kept = last[1] / jnp.where(noisy, sigma, 1.0)
+    share = jnp.where(noisy, last[0] - alpha * kept, 1.0)
+    return jnp.where(noisy, (goal - kept * xt) / share, 0.0)
 
   def _down(
     self, params: PyTree, video: Stream, text: Stream, xt, t, s

@@ -1,5 +1,7 @@
 """The flow's own map is consistent, and what teaches is the guided flow."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ def objective(**changes):
   )
   fields = {k: getattr(given, k) for k in given.__dataclass_fields__}
   return consistency.Consistency(
-    **{**fields, "steps": 20, "scale": 0.0, **changes}
+    **{**fields, "steps": 20, "parts": 1, "scale": 0.0, **changes}
   )
 
 
@@ -30,6 +32,21 @@ def gaussian(data):
   """The batch with video tokens of N(0, STD^2)."""
   noise = np.random.default_rng(0).normal(size=data["video"].shape)
   return {**data, "video": (STD * noise).astype(np.float32)}
+
+
+def part_of(parts):
+  """The x0 that leads by Euler to where the flow leaves x_t's stretch."""
+
+  def predict(packed):
+    video = packed.streams["video"]
+    at = latent_diffusion.LatentDiffusion.spread(video, packed.levels)
+    at = jnp.maximum(at, 1e-3)  # what is known has no way before it
+    end = (jnp.ceil(parts * at - 1e-4) - 1) / parts
+    variance, last = ((1 - t) ** 2 * STD**2 + t**2 for t in (at, end))
+    goal = jnp.sqrt(last / variance) * video.tokens
+    return (goal - end / at * video.tokens) / (1 - end / at)
+
+  return base.Stub(predict)
 
 
 def map_of(power):
@@ -85,6 +102,32 @@ def test_the_end_of_the_flow_is_consistent_and_the_mean_is_not(scale):
   assert means[2] > 100 * ends[2]
 
 
+def test_a_stretch_of_the_flow_is_consistent_and_the_whole_is_not():
+  data, frozen = gaussian(base.batch()), {"teacher": "teacher"}
+  own, whole = (
+    [
+      loss(
+        objective(model=Flow(student), steps=n, parts=4, scale=1.0),
+        data,
+        frozen,
+      )[0]
+      for n in (16, 64, 256)
+    ]
+    for student in (part_of(4), map_of(0.5))
+  )
+  assert own[0] > 6 * own[1] > 36 * own[2] > 0
+  assert whole[2] > 30 * own[2]
+
+
+def test_of_parts_of_one_step_each_the_teacher_is_the_student():
+  o = objective(model=base.model(), steps=8, parts=8, scale=1.0)
+  params, data = base.params(), base.batch()
+  frozen = {"teacher": params["dit"]}
+  found, _ = loss(o, data, frozen, params["dit"])
+  other, _ = loss(dataclasses.replace(o, parts=1), data, frozen, params["dit"])
+  assert found < 1e-8 < 1e-4 < other
+
+
 def test_a_teacher_steps_as_the_sampler_does():
   o = objective(model=base.model(), scale=2.0)
   video, text, levels, noise = base.leveled(base.batch())
@@ -108,7 +151,10 @@ def test_a_teacher_steps_as_the_sampler_does():
 
 def test_times_are_neighbours_on_the_grid():
   o, key = objective(steps=8), jax.random.key(0)
-  upper, lower = (np.asarray(o._times(key, (4, 500), down)) for down in (0, 1))
+  upper, lower = (
+    np.asarray(o._times(key, (4, 500), lambda k, down=down: k - down))
+    for down in (0, 1)
+  )
   np.testing.assert_allclose(8 * (upper - lower), 1, rtol=1e-5)
   assert set(np.rint(8 * upper).astype(int).ravel()) == set(range(1, 9))
   assert lower.min() == 0 and upper.max() == 1
@@ -172,3 +218,5 @@ def test_options_out_of_range_are_named():
     objective(steps=0)
   with pytest.raises(ValueError, match=r"scale=-1"):
     objective(scale=-1.0)
+  with pytest.raises(ValueError, match=r"parts=3 .*steps=8"):
+    objective(steps=8, parts=3)
