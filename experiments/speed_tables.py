@@ -51,6 +51,8 @@ SPEED = {
     "overhead": "sampling takes longer than its forward passes by",
     "long_video_peak_memory_ratio": "memory of 60 s of video over 20 s",
     "long_video_pace_ratio": "time for a second of 60 s over one of 20 s",
+    "longest_video_peak_memory_ratio": "memory of an hour over 20 s",
+    "longest_video_pace_ratio": "time for a second of an hour over one of 20 s",
   },
   "estimate": {
     f"predicted_over_measured/{k}": f"time of a step, said over taken, {name}"
