@@ -2,13 +2,13 @@
 
   python -m experiments.sweep experiments/few_steps.py
 
-The quickstart's model with fifty, thirty and four steps of its own sampler,
-with four of a better solver, and its students (configs/few_steps.py), which
-guidance is built into: one that learns where the flow ends, with one to eight
-steps, and one that learns where each of its quarters does, with four. What
-counts is what the oracle reads back of 256 fresh captions, and the Fréchet
-distance from real clips. A step of a student is one pass of the model; one of
-the teacher, with guidance, two.
+The quickstart's model with fifty and four steps of its own sampler, with four
+of a better solver, and with stronger guidance; and its students, which such
+guidance is built into (configs/few_steps.py): one that learns where each
+quarter of the flow ends, with four steps, and one that learns where the whole
+does, with one to eight. What counts is what the oracle reads back of 256 fresh
+captions, and the Fréchet distance from real clips. A step of a student is one
+pass of the model; one of the teacher, with guidance, two.
 """
 
 from __future__ import annotations
@@ -31,22 +31,30 @@ def base() -> ConfigDict:
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:
   """Name and changes of every point."""
-  steps = "sample.steps"
-  for count in (50, 30, 4):
+  steps, solver = "sample.steps", "sample.solver"
+  for count in (50, 4):
     yield f"teacher, {count} steps", {steps: count}
-  flow = {"sample.solver": {"name": "dpmpp_2m"}}
-  yield "teacher, 4 steps of dpmpp_2m", {steps: 4, **flow}
+  yield (
+    "teacher, 4 steps of dpmpp_2m",
+    {steps: 4, solver: {"name": "dpmpp_2m"}},
+  )
   student = few_steps.get_config()
-  changes = {"sample.guidance": student.sample.guidance.to_dict()}
+  learned = {"sample.guidance": student.sample.guidance.to_dict()}
   for part in ("weight", "times", "optimizer"):
-    changes[f"dit.{part}"] = student.dit[part].to_dict()
-  changes["dit.schedule.until"] = student.dit.schedule.until
+    learned[f"dit.{part}"] = student.dit[part].to_dict()
+  learned["dit.schedule.until"] = student.dit.schedule.until
   own = student.dit.objective.to_dict()
-  for name, objective, solver, counts in (
-    ("the whole", {"steps": 8, "parts": 1}, "renoise", (1, 2, 4, 8)),
-    ("quarters", {"steps": 16, "parts": 4}, "euler", (4,)),
-  ):
-    learned = {"dit.objective": own | objective, **changes}
-    learned["sample.solver"] = {"name": solver}
-    for count in counts:
-      yield f"student of {name}, {count} steps", {**learned, steps: count}
+  strong = {steps: 50, "sample.guidance.scale": own["scale"]}
+  name = f"guidance {own['scale']:g}"
+  yield f"teacher, 50 steps, {name}", strong
+  flow = {solver: student.sample.solver.to_dict()}
+  yield f"teacher, 50 steps of euler, {name}", strong | flow
+  count = student.sample.steps
+  yield (
+    f"student of quarters, {count} steps",
+    {**learned, **flow, "dit.objective": own, steps: count},
+  )
+  learned["dit.objective"] = own | {"steps": 8, "parts": 1}
+  learned[solver] = {"name": "renoise"}
+  for count in (1, 2, 4, 8):
+    yield f"student of the whole, {count} steps", {**learned, steps: count}
