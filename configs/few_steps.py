@@ -27,7 +27,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.dit.times = {"name": "uniform"}
     c.dit.optimizer.update(learning_rate=3e-4, warmup=100)
     c.dit.schedule.until = "3000 steps"
-    c.sample.steps = 4
     c.sample.solver = {"name": "euler"}
     c.sample.guidance = {"name": "none"}
-  return common.finish(c, arg)
+  c = common.finish(c, arg)
+  with c.unlocked():
+    c.sample.steps = objective["parts"]  # however small the rest
+  return c.lock()

@@ -12,6 +12,7 @@ from sora_jax.data.world import sets
 from sora_jax.types import Clip
 from sora_jax.utils import sections
 
+HALVES = {"name": "consistency", "steps": 4, "parts": 2, "scale": 0.0}
 ZERO = {"name": "zero", "scale": 2.0, "low": 0.0, "high": 1.0}
 LONG = {"sample.rollout.seconds": 9.0, "sample.clips": 0}
 
@@ -83,6 +84,10 @@ def changed(changes, base=dit_b):
         "sample.guidance": ZERO | {"start": 0.9},
       },
       r"start=0\.9 .* choose one of \['euler', 'ancestral'",
+    ),
+    (
+      {"dit.objective": HALVES, "sample.steps": 4},
+      r"parts=2 teaches .* 4 of 'heun' .* set sample\.steps=2",
     ),
     ({"sample.names": "vbench"}, r"set sample\.clips=0"),
     ({"sample.tasks": ("loop",)}, r"\['loop'\].*'connect'"),

@@ -58,6 +58,7 @@ def check_sampling(config: ConfigDict) -> None:
         f"{media.WRITABLE[f'.{name}']} frames a second"
       )
   _waits(sample)
+  _in_parts(config)
   if sample.names == "vbench" and sample.clips:
     raise ValueError(
       f"sample.names='vbench' is for prompts: set sample.clips=0, not "
@@ -80,6 +81,22 @@ def _waits(sample: ConfigDict) -> None:
     f"sample.guidance.start={guidance.start} lets the first of them say "
     f"nothing: choose one of {list(WAITING)}, or start=1.0"
   )
+
+
+def _in_parts(config: ConfigDict) -> None:
+  """Whether steps end where a student has learned that they do."""
+  objective, sample = config.dit.objective, config.sample
+  if "parts" not in objective or objective.parts == 1:
+    return
+  asked = (sample.steps, sample.solver.name, sample.grid.name)
+  if asked != (objective.parts, "euler", "uniform"):
+    raise ValueError(
+      f"dit.objective.parts={objective.parts} teaches as many steps of the "
+      "solver 'euler' on the grid 'uniform', and sample asks for "
+      f"{asked[0]} of {asked[1]!r} on {asked[2]!r}: set sample.steps="
+      f"{objective.parts}, sample.solver.name and sample.grid.name, or parts=1 "
+      "and train"
+    )
 
 
 def fits(config: ConfigDict, request: Request) -> None:
