@@ -232,7 +232,7 @@ def headlines() -> Lines:
   ]
   teacher, student = (
     float(first("few_steps", point)["frechet/generated/distance"])
-    for point in ("teacher, 50 steps", "student of 8 times, 4 steps")
+    for point in ("teacher, 50 steps", "student of quarters, 4 steps")
   )
   scaled_by, _ = record.load("scaling_fit")
   best = {(row[0], row[1]): row[3] for row in _autoencoders()}
