@@ -5,10 +5,11 @@
 The quickstart's model with fifty and four steps of its own sampler, with four
 of a better solver, and with stronger guidance; and its students, which such
 guidance is built into (configs/few_steps.py): one that learns where each
-quarter of the flow ends, with four steps, and one that learns where the whole
-does, with one to eight. What counts is what the oracle reads back of 256 fresh
-captions, and the Fréchet distance from real clips. A step of a student is one
-pass of the model; one of the teacher, with guidance, two.
+quarter of the flow ends, of 32 steps of the teacher, with four steps, and one
+that learns where the whole does, of eight, with one to eight. What counts is
+what the oracle reads back of 256 fresh captions, and the Fréchet distance from
+real clips. A step of a student is one pass of the model; one of the teacher,
+with guidance, two.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def sweep() -> Iterator[tuple[str, dict[str, object]]]:
     f"student of quarters, {count} steps",
     {**learned, **flow, "dit.objective": own, steps: count},
   )
+  # Few and large steps of the teacher: over the whole way errors add up.
   learned["dit.objective"] = own | {"steps": 8, "parts": 1}
   learned[solver] = {"name": "renoise"}
   for count in (1, 2, 4, 8):

@@ -110,18 +110,22 @@ def of_sweep(
 def transferred() -> Lines:
   """Errors of widths by learning rate, with transfer and without."""
   about, rows = record.load("transfer")
-  errors: dict[str, dict[str, str]] = {}
+  errors: dict[str, dict[float, float]] = {}
   for row in rows:
     moved = ", transferred" if row["transfer"] == "True" else ""
     own = errors.setdefault(f"{row['width']} wide{moved}", {})
-    own[f"{float(row['rate']):g}"] = f"{float(row['error']):.3f}"
+    own[float(row["rate"])] = float(row["error"])
   del errors["64 wide, transferred"]  # the base itself, once more
   lines = []
   for name, own in sorted(errors.items(), key=lambda x: "trans" in x[0]):
     least = min(own.values())
-    cells = (f"**{x}**" if x == least else x for x in own.values())
-    lines.append([name, *cells])
-  yield from table([f"error, {about['steps']} steps", *own], lines)
+    cells = (f"{x:.3f}" for x in own.values())
+    marked = (
+      f"**{c}**" if x == least else c for c, x in zip(cells, own.values())
+    )
+    lines.append([name, *marked])
+  rates = [f"{rate:g}" for rate in errors["64 wide"]]
+  yield from table([f"error, {about['steps']} steps", *rates], lines)
 
 
 def _coded(own: Sequence[Row]) -> list[str]:
@@ -193,11 +197,43 @@ def _minute() -> list[str]:
   ]
 
 
+def _first(name: str, point: str) -> Row:
+  return points(record.load(name)[1])[point][0]
+
+
+def _framed() -> list[str]:
+  """How much native sizes and crops cut off."""
+  shares = (
+    f"{float(_first('framing', point)['framing/generated/cut']):.2f}"
+    for point in ("native sizes", "square crops")
+  )
+  return [
+    "frames of three shapes whose edge cuts a digit off, trained on these and "
+    "on square crops",
+    " and ".join(shares),
+    "`framing.py`",
+  ]
+
+
+def _few() -> list[str]:
+  """How near few steps come to many."""
+  student, *teachers = (
+    f"{float(_first('few_steps', point)['frechet/generated/distance']):.2f}"
+    for point in (
+      "student of quarters, 4 steps",
+      "teacher, 50 steps, guidance 2",
+      "teacher, 50 steps",
+    )
+  )
+  return [
+    "four steps against fifty of the teacher (the same at its own guidance)",
+    f"Fréchet distance {student} and {teachers[0]} ({teachers[1]})",
+    "`few_steps.py`",
+  ]
+
+
 def headlines() -> Lines:
   """The front page's: what each experiment came to, in a line."""
-
-  def first(name: str, point: str) -> Row:
-    return points(record.load(name)[1])[point][0]
 
   def read(row: Row, names: Sequence[str]) -> str:
     return ", ".join(_beside(row, "captions", name) for name in names)
@@ -211,9 +247,9 @@ def headlines() -> Lines:
     ]
   ]
   for point in ("simple", "composition"):
-    said = read(first("demo", point), [n for n in demo.READ if n != "all"])
+    said = read(_first("demo", point), [n for n in demo.READ if n != "all"])
     lines.append([f"by the demo, set `{point}`", said, "`demo.py`"])
-  law, task = first("physics", "test"), first("tasks", "composition")
+  law, task = _first("physics", "test"), _first("tasks", "composition")
   lines += [
     [
       "the demo's motion after five given frames: error (ceiling)",
@@ -230,27 +266,11 @@ def headlines() -> Lines:
     ],
     _minute(),
   ]
-  teacher, student = (
-    float(first("few_steps", point)["frechet/generated/distance"])
-    for point in ("teacher, 50 steps", "student of quarters, 4 steps")
-  )
   scaled_by, _ = record.load("scaling_fit")
   best = {(row[0], row[1]): row[3] for row in _autoencoders()}
   lines += [
-    [
-      "frames whose edge cuts a digit off, trained on native sizes and on "
-      "square crops",
-      " and ".join(
-        f"{float(first('framing', point)['framing/generated/cut']):.2f}"
-        for point in ("native sizes", "square crops")
-      ),
-      "`framing.py`",
-    ],
-    [
-      "four steps against fifty of the teacher",
-      f"Fréchet distance {student:.2f} and {teacher:.2f}",
-      "`few_steps.py`",
-    ],
+    _framed(),
+    _few(),
     [
       "least denoising error of the quickstart by PFLOPs C of its training",
       f"{float(scaled_by['a']):.2g} C^-{float(scaled_by['b']):.2g}",

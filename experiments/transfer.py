@@ -71,15 +71,16 @@ def error(shared: Run, folder: pathlib.Path, point: ConfigDict) -> float:
   return found[ERROR]
 
 
+def _of(rows, width: int, transfer: bool) -> list[dict[str, object]]:
+  return [r for r in rows if (r["width"], r["transfer"]) == (width, transfer)]
+
+
 def best(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
   """For every width, with and without transfer, the rate of least error."""
   found = []
   for transfer in (False, True):
     for width in WIDTHS:
-      own = [
-        r for r in rows if r["width"] == width and r["transfer"] == transfer
-      ]
-      if own:
+      if own := _of(rows, width, transfer):
         least = min(own, key=lambda r: r["error"])
         found.append({"transfer": str(transfer), **least})
   return found
@@ -90,11 +91,7 @@ def _figure(rows: Sequence[dict[str, object]]) -> Figure:
   axes = figure.subplots(1, 2, sharey=True)
   for axis, transfer in zip(axes, (False, True)):
     for width in WIDTHS:
-      own = [
-        (r["rate"], r["error"])
-        for r in rows
-        if r["width"] == width and r["transfer"] == transfer
-      ]
+      own = [(r["rate"], r["error"]) for r in _of(rows, width, transfer)]
       axis.plot(*zip(*own), "o-", label=f"{width} wide")
     title = f"transferred from {BASE}" if transfer else "one rate for all"
     axis.set(xscale="log", xlabel="learning rate", title=title)

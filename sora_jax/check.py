@@ -327,11 +327,14 @@ def same_objective(
   config: ConfigDict, saved: Mapping[str, Any], folder: Path
 ) -> None:
   """Raises ValueError if a transformer learned something else to say."""
-  before = saved["dit"]["objective"]["name"]
-  if before != config.dit.objective.name:
+  whole = {"parts": 1}
+  then = whole | dict(saved["dit"]["objective"])
+  now = whole | config.dit.objective.to_dict()
+  before, asked = (f"{o['name']!r}, parts={o['parts']}" for o in (then, now))
+  if before != asked:
     raise ValueError(
-      f"the transformer in {folder} learned {before!r}, and dit.objective is "
-      f"{config.dit.objective.name!r}: train first, which begins with it"
+      f"the transformer in {folder} learned {before}, and dit.objective is "
+      f"{asked}: train first, which begins with it"
     )
 
 

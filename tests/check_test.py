@@ -89,6 +89,15 @@ def changed(changes, base=dit_b):
       {"dit.objective": HALVES, "sample.steps": 4},
       r"parts=2 teaches .* 4 of 'heun' .* set sample\.steps=2",
     ),
+    (
+      {
+        "dit.objective": HALVES,
+        "sample.steps": 2,
+        "sample.solver": {"name": "euler"},
+        "sample.cache": 0.5,
+      },
+      r"none can be left out: set sample\.cache=0\.0, not 0\.5",
+    ),
     ({"sample.names": "vbench"}, r"set sample\.clips=0"),
     ({"sample.tasks": ("loop",)}, r"\['loop'\].*'connect'"),
     ({"sample.prompts": ("[0s] a [1",)}, "position 7"),

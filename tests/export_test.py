@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from sora_jax import export, modes, trained
+from sora_jax import check, export, modes, trained
 from sora_jax.models.autoencoder import ENCODER
 from sora_jax.run import Run
 from sora_jax.training import checkpoint, exported
@@ -16,6 +16,8 @@ from sora_jax.utils import sections, tree
 HERE = pathlib.Path(__file__)
 # Where the weights seem to come from; no test has so many devices.
 POD = {"mesh": {"data": -1, "fsdp": 8}, "strategy": "fsdp"}
+
+STUDENT = {"name": "consistency", "steps": 4, "parts": 1, "scale": 2.0}
 
 
 @pytest.fixture(scope="module")
@@ -176,11 +178,10 @@ def test_training_begins_with_it(tiny, folder, tmp_path):
 
 
 def test_a_student_learns_from_it_and_resumes(tiny, folder, tmp_path, capsys):
-  objective = {"name": "consistency", "steps": 4, "parts": 1, "scale": 2.0}
   for until in (2, 4):
     config = given(tiny, folder)
     with config.unlocked():
-      config.dit.objective = objective
+      config.dit.objective = STUDENT
       config.dit.evaluators = {}
       config.dit.schedule.until = f"{until} steps"
       config.sample.update(clips=0, solver={"name": "renoise"})
@@ -207,12 +208,7 @@ def test_a_student_learns_from_it_and_resumes(tiny, folder, tmp_path, capsys):
 def test_a_student_needs_a_teacher(tiny, tmp_path):
   config = tiny()
   with config.unlocked():
-    config.dit.objective = {
-      "name": "consistency",
-      "steps": 4,
-      "parts": 1,
-      "scale": 2.0,
-    }
+    config.dit.objective = STUDENT
   with pytest.raises(ValueError, match=r"set dit\.checkpoint to its folder"):
     modes.train(Run(config, tmp_path / "run"))
   assert not (tmp_path / "run").exists()
@@ -282,14 +278,13 @@ def test_a_given_transformer_reads_with_its_own_words(tiny, folder, tmp_path):
 def test_a_denoiser_does_not_pass_for_a_student(tiny, folder, tmp_path):
   config = given(tiny, folder)
   with config.unlocked():
-    config.dit.objective = {
-      "name": "consistency",
-      "steps": 4,
-      "parts": 1,
-      "scale": 2.0,
-    }
+    config.dit.objective = STUDENT
   with pytest.raises(ValueError, match=r"learned 'denoise'.*train first"):
     Run(config, tmp_path / "run").restored("dit")
+  saved = {"dit": {"objective": STUDENT | {"parts": 2}}}
+  with pytest.raises(ValueError, match=r"parts=2, .* parts=1: train first"):
+    check.same_objective(config, saved, folder)
+  check.same_objective(config, {"dit": {"objective": STUDENT}}, folder)
 
 
 def test_a_transformer_is_given_with_its_autoencoder(tiny, folder, tmp_path):

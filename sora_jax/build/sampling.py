@@ -94,8 +94,14 @@ def _in_parts(config: ConfigDict) -> None:
       f"dit.objective.parts={objective.parts} teaches as many steps of the "
       "solver 'euler' on the grid 'uniform', and sample asks for "
       f"{asked[0]} of {asked[1]!r} on {asked[2]!r}: set sample.steps="
-      f"{objective.parts}, sample.solver.name and sample.grid.name, or parts=1 "
-      "and train"
+      f"{objective.parts}, sample.solver={{'name': 'euler'}} and "
+      "sample.grid={'name': 'uniform'}, or train with parts=1"
+    )
+  if sample.cache > 0 or sample.guidance.name == "zero":
+    raise ValueError(
+      f"dit.objective.parts={objective.parts}: every step is another part, so "
+      f"none can be left out: set sample.cache=0.0, not {sample.cache}, and "
+      f"another guidance than 'zero', not {sample.guidance.name!r}"
     )
 
 

@@ -126,8 +126,8 @@ def ancestral(denoise, coefficients, xt, t, s, noise, past, *, eta: float):
 def renoise(denoise, coefficients, xt, t, s, noise, past):
   """x0 at once, and all noise anew (Song et al. 2023, algorithm 1).
 
-  For consistency models, whose x0 is the end of the flow at any level and not
-  the mean of what it might be. Other models it makes blurred.
+  For consistency models of one part, whose x0 is the end of the flow at any
+  level and not the mean of what it might be. Other models it makes blurred.
   """
   x0, _ = denoise(xt, t)
   alpha, sigma = coefficients(s)

@@ -21,8 +21,8 @@ and the model learns where the flow from x_t leaves its stretch, at r:
 
 with x0* that of which z is stop(z(x_s, s)), or x_s itself where s = r (Heek,
 Hoogeboom and Salimans 2024, "Multistep consistency models"). A stretch is
-easier to learn than the whole way, and so many steps of the solver "euler"
-follow the flow without fresh noise. One part is the loss above.
+easier to learn than the whole way, and as many steps of the solver "euler" as
+there are parts follow the flow without fresh noise. One part is the loss above.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Consistency(LatentDiffusion):
 
   Attributes:
     steps: N, of the grid.
-    parts: of the grid, alike, that a step of the student leads through.
+    parts: equal stretches of the grid; a step of the student leads through one.
     scale: of the teacher's guidance, 1 for none; 0 has no teacher.
   """
 
@@ -110,7 +110,21 @@ class Consistency(LatentDiffusion):
     above = jnp.ceil(self.times(rng, shape) * self.steps)
     return to(jnp.clip(above, 1, self.steps)) / self.steps
 
-  def _source(self, xt: Array, at: Array, goal: Array, last, noisy) -> Array:
+  def passed(self, times: Array, tokens: Array, start: Array) -> Array:
+    """As its parent's, but that steps end where parts do, if there are some."""
+    if self.parts == 1:
+      return super().passed(times, tokens, start)
+    # Steps above the start have no length.
+    return jnp.minimum(start, self.shift(times, tokens))
+
+  def _source(
+    self,
+    xt: Array,
+    at: Array,
+    goal: Array,
+    last: tuple[Array, Array],
+    noisy: Array,
+  ) -> Array:
     """The x0 by which Euler's step from x_t comes to the goal; 0 if not noisy.
 
     Args:

@@ -147,6 +147,19 @@ class LatentDiffusion:
     noise = jax.random.normal(rng_noise, batch["video"].shape)
     return stream_of(batch, "video", level), text, levels, noise
 
+  def passed(self, times: Array, tokens: Array, start: Array) -> Array:
+    """The noise levels that sampling passes.
+
+    Args:
+      times: in [0, 1], falling.
+      tokens: of the clips, which say how times are shifted.
+      start: levels at which sampling begins; 1 is pure noise.
+
+    Returns:
+      of the shape that these come to.
+    """
+    return start * self.shift(times, tokens)
+
   @staticmethod
   def told(video: Stream, error: Array, weight: Array) -> tuple[Array, Metrics]:
     """The loss of tokens [R, L], and what is reported of it."""

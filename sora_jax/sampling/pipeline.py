@@ -337,7 +337,7 @@ class Pipeline:
       return jax.vmap(jax.vmap(one))(a["keys"])  # [R, L, P]
 
     time = self.grid(self.steps)[:, None, None]
-    grid = a["start"] * self.objective.shift(time, a["tokens"])  # [., R, K]
+    grid = self.objective.passed(time, a["tokens"], a["start"])  # [., R, K]
     return sampler.sample(
       denoise,
       self.solver,
