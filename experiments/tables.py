@@ -308,6 +308,15 @@ FRAMED = {
   "high": "framing/generated high/cut",
   "in real clips": "framing/real/cut",
 } | {k: READ[k] for k in ("colour", "motion", "background")}
+LEVELS = {
+  f"{name}, dB": f"tasks/{task}/generated"
+  for name, task in (
+    ("from a picture", "i2v"),
+    ("last frame given", "last_frame"),
+    ("inpaint", "inpaint"),
+    ("outpaint", "outpaint"),
+  )
+} | {k: READ[k] for k in ("colour", "motion", "background")}
 KEPT = {"PSNR, dB": "psnr"} | {
   f"{name}, {who}": f"{who}/{name}"
   for name in ("motion", "digit", "all")
@@ -323,6 +332,7 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "optimizer": lambda: of_sweep("optimizer", LEARNED),
   "scaling": lambda: of_sweep("scaling", LEARNED, compute=True),
   "framing": lambda: of_sweep("framing", FRAMED),
+  "levels": lambda: of_sweep("levels", LEVELS),
   "transfer": transferred,
   "packing": lambda: of_sweep("packing", PACKED),
   "ablation": ablation,
