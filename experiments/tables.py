@@ -119,11 +119,9 @@ def transferred() -> Lines:
   lines = []
   for name, own in sorted(errors.items(), key=lambda x: "trans" in x[0]):
     least = min(own.values())
-    cells = (f"{x:.3f}" for x in own.values())
-    marked = (
-      f"**{c}**" if x == least else c for c, x in zip(cells, own.values())
-    )
-    lines.append([name, *marked])
+    texts = {x: f"{x:.3f}" for x in own.values()}
+    texts[least] = f"**{texts[least]}**"
+    lines.append([name, *(texts[x] for x in own.values())])
   rates = [f"{rate:g}" for rate in errors["64 wide"]]
   yield from table([f"error, {about['steps']} steps", *rates], lines)
 

@@ -38,6 +38,7 @@ def child(began: float) -> None:
   with config.unlocked():
     config.dit.rows.rows = 1
   run = Run(config, pathlib.Path("unused"))
+  # Not `estimate.arrays`, which imports what no run does.
   shapes = run.abstract_inputs("dit")
   ones = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
   batch, frozen = jax.device_put(ones)

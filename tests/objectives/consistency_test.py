@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sora_jax.diffusion import levels as levels_lib
 from sora_jax.diffusion import process
 from sora_jax.objectives import consistency, latent_diffusion
 from tests.objectives import latent_diffusion_test as base
@@ -141,20 +142,28 @@ def test_sampling_passes_the_ends_of_parts_wherever_it_begins():
 
 
 def test_training_ends_where_sampling_passes():
-  """In a part of one step what is learned is the teacher's, at its ends."""
+  """All levels of parts of one step are their ends, shifted as sampling's."""
   seen = []
 
   def predict(packed):
     seen.append(np.asarray(packed.levels))
     return 0.5 * packed.streams["video"].tokens
 
+  data = base.batch()
   o = objective(model=base.Stub(predict), steps=4, parts=4, scale=1.0)
-  o = dataclasses.replace(o, mixture={"clip": 1.0}, shift=unmoved)
-  loss(o, base.batch(), {"teacher": None})
-  times = np.linspace(1, 0, 5)
-  passed = np.asarray(o.passed(times, np.ones(()), 1.0))
+  o = dataclasses.replace(o, mixture={"clip": 1.0})
+  loss(o, data, {"teacher": None})
+  tokens = np.asarray(levels_lib.sizes(data["video_segments"], o.clips))
+  there = tokens > 0
+  passed = o.passed(np.linspace(1, 0, 5)[:, None, None], tokens, 1.0)
+  moved = set()
   for levels in seen:
-    assert np.abs(levels[..., None] - passed).min(axis=-1).max() < 1e-6
+    own = levels[:, 1:].reshape(*tokens.shape, -1)[there]  # [clips, frames]
+    ends = np.asarray(passed)[:, there].T  # [clips, ends]
+    far = np.abs(own[..., None] - ends[:, None])
+    assert far.min(axis=-1).max() < 1e-6
+    moved |= {*np.round(own.ravel(), 4)}
+  assert len(moved) > 5  # of clips of several sizes, so not on one grid
 
 
 def test_of_parts_of_one_step_each_the_teacher_is_the_student():
