@@ -14,7 +14,7 @@ from sora_jax.run import Run
 from sora_jax.training import exported
 
 FOLDER = record.RESULTS / "demo"
-NAMES = ("demo", "physics", "tasks", "edits", "caching")
+NAMES = ("demo", "physics", "tasks", "edits", "caching", "drift")
 
 
 @pytest.fixture(autouse=True)
