@@ -23,12 +23,13 @@ from sora_jax.evaluators.context import first_of_each
 from sora_jax.models.autoencoder import latent_size
 from sora_jax.packing import patchify
 from sora_jax.run import Run
+from sora_jax.sampling import script
 from sora_jax.sampling.folder import NAMES, STEERED, Samples
 from sora_jax.sampling.request import Request
 from sora_jax.sampling.rollout import Rollout
 from sora_jax.training import loop, when
 from sora_jax.types import State
-from sora_jax.utils import logs, media, processes, sections, tree
+from sora_jax.utils import files, logs, media, processes, sections, tree
 
 
 def train(run: Run) -> None:
@@ -39,7 +40,7 @@ def train(run: Run) -> None:
   build.check_rows(run.config, run.placement, stages)
   trained.check_given(run.config, run.workdir)
   processes.check_shared(run.workdir)
-  run.remember()
+  _remember(run)
   if "autoencoder" in stages:
     show(run.train_autoencoder())
   if "dit" in stages:
@@ -48,6 +49,18 @@ def train(run: Run) -> None:
     sample(run)
   else:
     _report(run)
+
+
+def _remember(run: Run) -> None:
+  """Writes config.json; says so if the folder held another config."""
+  if not processes.first():
+    return
+  run.workdir.mkdir(parents=True, exist_ok=True)
+  path = run.workdir / "config.json"
+  text = json.dumps(sections.plain(run.config), indent=1, sort_keys=True)
+  if path.exists() and path.read_text() != text:
+    logs.say(f"note: {path} differs from this config and is replaced")
+  files.write_text(path, text)
 
 
 def evaluate(run: Run) -> None:
@@ -84,7 +97,7 @@ def sample(run: Run) -> None:
   requests, stems = _asked(run)
   pipeline = run.pipeline()
   roll = build.rollout(run.config, pipeline)
-  frames = math.ceil(config.rollout.seconds * config.fps - 1e-6)
+  frames = build.long(run.config)
   if frames:
     roll.check(requests, frames)
   else:
@@ -113,7 +126,8 @@ def sample(run: Run) -> None:
   media.contact_sheet(samples.folder / "contact_sheet.png", sheet)
   run.writer.image("sample", step, "contact_sheet", media.sheet(sheet))
   logs.say(
-    f"sample: videos, contact_sheet.png, samples.jsonl in {samples.folder}"
+    f"sample: all {len(requests)} videos, contact_sheet.png, samples.jsonl in "
+    f"{samples.folder}"
   )
   _report(run)
 
@@ -154,7 +168,7 @@ def _told(
   dit = config.dit
   made_of = {
     "autoencoder": config.autoencoder.model,
-    "dit": (dit.model, dit.patch, dit.process, dit.shift),
+    "dit": (dit.model, dit.patch, dit.process, dit.shift, dit.objective),
     "text": config.text,
     "tokens": config.tokens,
   }
@@ -188,6 +202,11 @@ class _Steering:
     logs.say(f"sample: prompt from second {frame / self._fps:g} on?{so_far}")
     while prompt := sys.stdin.readline().strip():
       try:
+        if not isinstance(script.parse(prompt, self._fps), str):
+          raise ValueError(
+            f"{prompt!r} is a script, and holds from here on: say one shot, "
+            "without times."
+          )
         self._words(prompt)
       except ValueError as error:
         logs.say(f"sample: {error} Another?")

@@ -15,9 +15,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import flax.linen as nn
@@ -36,7 +35,7 @@ from sora_jax.sharding import mesh
 from sora_jax.training import checkpoint, encode, loop
 from sora_jax.training import stage as stage_lib
 from sora_jax.types import PyTree, State
-from sora_jax.utils import files, logs, processes, sections, tree
+from sora_jax.utils import logs, processes, sections, tree
 
 STAGES = ("autoencoder", "dit", "sample")
 
@@ -236,17 +235,6 @@ class Run:
     rows = section.batch if name == "autoencoder" else section.rows.rows
     return mesh.share(self.rows, rows)
 
-  def remember(self) -> None:
-    """Writes config.json; says so if the folder held another config."""
-    if not processes.first():
-      return
-    self.workdir.mkdir(parents=True, exist_ok=True)
-    path = self.workdir / "config.json"
-    text = json.dumps(sections.plain(self.config), indent=1, sort_keys=True)
-    if path.exists() and path.read_text() != text:
-      logs.say(f"note: {path} differs from this config and is replaced")
-    files.write_text(path, text)
-
   def train_autoencoder(self) -> dict[str, float]:
     """Trains the autoencoder and measures its latents' statistics."""
     config, section = self.config, self.config.autoencoder
@@ -356,21 +344,31 @@ class Run:
       prompts: plain, scripts, or whole requests.
       **changes: see `build.request`; source="picture.png" or uint8 pixels.
     """
-    prompts = (prompts,) if isinstance(prompts, str) else prompts
-    if changes and not all(isinstance(asked, str) for asked in prompts):
-      raise ValueError(
-        f"{sorted(changes)} would change nothing of whole requests: put them "
-        "there, or give prompts"
-      )
-    first = changes.pop("seed", self.config.sample.seed)
-    requests = [
-      build.request(self.config, asked, seed=first + i, **changes)
-      if isinstance(asked, str)
-      else asked
-      for i, asked in enumerate(prompts)
-    ]
+    asked = build.asked(self.config, prompts, **changes)
     pipeline, state = self._sampler
-    return pipeline(state.ema, state.frozen, requests)
+    return pipeline(state.ema, state.frozen, asked)
+
+  def roll(
+    self,
+    prompts: str | Sequence[str | Request],
+    seconds: float,
+    follow: Callable[[int], str | None] | None = None,
+    **changes,
+  ) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (which video, its next frames) of long ones, as they are made.
+
+    Args:
+      prompts: as in `sample`.
+      seconds: of each video.
+      follow: see `Rollout.__call__`; may change the prompt on the way.
+      **changes: as in `sample`; `size` is that of a block.
+    """
+    config = ConfigDict(self.config.to_dict())
+    config.sample.rollout.seconds = float(seconds)
+    asked, frames = build.asked(config, prompts, **changes), build.long(config)
+    pipeline, state = self._sampler
+    roll = build.rollout(config, pipeline)
+    return roll(state.ema, state.frozen, asked, frames, follow)
 
   @functools.cached_property
   def _sampler(self) -> tuple[Pipeline, State]:

@@ -14,6 +14,7 @@ from sora_jax.utils import sections
 
 HALVES = {"name": "consistency", "steps": 4, "parts": 2, "scale": 0.0}
 ZERO = {"name": "zero", "scale": 2.0, "low": 0.0, "high": 1.0}
+VBENCH = {"sample.names": "vbench", "sample.clips": 0, "sample.repeats": 5}
 LONG = {"sample.rollout.seconds": 9.0, "sample.clips": 0}
 
 
@@ -99,6 +100,9 @@ def changed(changes, base=dit_b):
       r"none can be left out: set sample\.cache=0\.0, not 0\.5",
     ),
     ({"sample.names": "vbench"}, r"set sample\.clips=0"),
+    (VBENCH | {"sample.repeats": 4}, r"set sample\.repeats=5, not 4"),
+    (VBENCH | {"sample.formats": ("gif",)}, r"takes mp4s.*not \('gif',\)"),
+    (VBENCH | {"sample.size": (1, 16, 16)}, "takes mp4s.* and 1$"),
     ({"sample.tasks": ("loop",)}, r"\['loop'\].*'connect'"),
     ({"sample.prompts": ("[0s] a [1",)}, "position 7"),
     ({"sample.repeats": 0}, "repeats=0"),

@@ -267,27 +267,27 @@ def test_what_is_sampled_already_is_not_sampled_again(copy, tiny):
 def test_a_prompt_file_and_names_for_vbench(copy, tiny, tmp_path):
   path = tmp_path / "prompts.csv"
   path.write_text("prompt,size\na red three,9x16x16\na green eight,\n")
-  options = {"file": str(path), "repeats": 2, "names": "vbench"}
+  options = {"file": str(path), "repeats": 5, "names": "vbench"}
   shutil.rmtree(copy / "samples")
   lines, _ = sampled(copy, tiny, **options)
   assert [line["files"] for line in lines] == [
     [f"{prompt}-{i}.mp4"]
     for prompt in ("a red three", "a green eight")
-    for i in range(2)
+    for i in range(5)
   ]
-  assert len({line["seed"] for line in lines}) == 4
+  assert len({line["seed"] for line in lines}) == 10
   video, _ = media.read(copy / "samples" / "a red three-1.mp4")
   assert video.shape == (9, 16, 16, 3)
 
 
 def test_a_long_video_steered_line_by_line(copy, tiny, monkeypatch):
-  said, seen = iter(["a red three\n", "\n", "a green eight\n"]), []
+  said, seen = ["a red three", "", "[0s] a [1s] b", "a green eight"], []
 
   def readline():
     for path in (copy / "samples").glob("*.growing.mp4"):
       if path.stat().st_size:
         seen.append(len(media.read(path)[0]))
-    return next(said, "")
+    return f"{said.pop(0)}\n" if said else ""
 
   monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(readline=readline))
   shutil.rmtree(copy / "samples")

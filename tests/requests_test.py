@@ -143,9 +143,9 @@ def test_an_unreadable_source(tiny, tmp_path):
 def test_a_source_keeps_its_aspect_ratio(tiny, tmp_path):
   source = picture(tmp_path / "wide.png", (20, 80))
   found = requests(tiny, task="i2v", source=source, size=(9, 16, 16))[0]
-  _, height, width = found.size
-  assert width >= 2 * height  # the table of sizes has none of 4 to 1
-  assert found.source.shape[1:3] == (height, width)
+  # As much as the size has, in the source's shape.
+  assert found.size == (9, 8, 32) and found.source.shape[1:3] == (8, 32)
+  assert found.paths == {"source": source}
 
 
 def test_a_size_that_is_told_holds(tiny, tmp_path, capsys):
@@ -182,6 +182,21 @@ def test_a_longer_source_is_not_cut_in_silence(tiny, tmp_path, capsys):
   asked = {"task": "edit", "source": str(tmp_path / "long.mp4")}
   requests(tiny, **asked, size=(9, 16, 16))
   assert "the first 9 frames of the source's 24" in capsys.readouterr().out
+
+
+def test_a_mask_lasts_as_long_as_its_source(tiny, tmp_path):
+  video = np.random.default_rng(0).integers(0, 255, (24, 16, 16, 3), np.uint8)
+  paint = np.zeros_like(video)
+  paint[:12, :8], paint[12:, 8:] = 255, 255
+  for name, frames in (("a", video), ("mask", paint)):
+    media.write(tmp_path / f"{name}.mp4", frames, 8.0)
+  asked = {"task": "inpaint", "source": str(tmp_path / "a.mp4")}
+  asked |= {"mask": str(tmp_path / "mask.mp4")}
+  found = requests(tiny, **asked, size=(9, 16, 16))[0]
+  assert len(found.mask) == 9 and found.mask[:, :8].all()
+  media.write(tmp_path / "mask.mp4", paint[:20], 8.0)
+  with pytest.raises(ValueError, match="mask has 20 frames and the output 9"):
+    requests(tiny, **asked, size=(9, 16, 16))
 
 
 def test_interpolation_takes_the_frames_of_a_file_as_they_are(tiny, tmp_path):

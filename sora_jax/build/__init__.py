@@ -25,7 +25,7 @@ from sora_jax.build.data import (
   words,
 )
 from sora_jax.build.devices import check_rows, placement
-from sora_jax.build.requests import continuations, request, requests
+from sora_jax.build.requests import asked, continuations, request, requests
 from sora_jax.build.sampling import FROM_INPUT, check_sampling, fits
 from sora_jax.build.training import evaluators, optimizers, schedule
 from sora_jax.build.transformer import (
@@ -33,6 +33,7 @@ from sora_jax.build.transformer import (
   grid,
   guidance,
   guided,
+  long,
   operands,
   pipeline,
   rollout,
@@ -47,6 +48,7 @@ from sora_jax.utils.sections import key
 __all__ = [
   "DTYPES",
   "FROM_INPUT",
+  "asked",
   "autoencoder",
   "check_rows",
   "continuations",
@@ -56,6 +58,7 @@ __all__ = [
   "grid",
   "guidance",
   "guided",
+  "long",
   "lpips",
   "operands",
   "optimizers",
@@ -115,7 +118,7 @@ def everything(config: ConfigDict) -> None:
     key(estimate.DEVICES, config.cost.device, "cost.device")
   check_sampling(config)
   name = NAMES[config.sample.names]
-  for i, asked in enumerate(requests(config)):
-    name(i, 0, asked)
+  for i, one in enumerate(requests(config)):
+    name(i, 0, one)
     if "sample" in config.stages:  # else there is no training before it
-      fits(config, asked)
+      fits(config, one)

@@ -70,7 +70,7 @@ def prepare(config: ConfigDict, split: str, trimmed: bool = True) -> Transform:
   train = split == "train"
   extra = config.transforms if train else ()
   scales = config.scales if train else (max(config.scales),)
-  size = {"tokens": config.tokens, "unit": _unit(config), "scales": scales}
+  size = {"tokens": config.tokens, "unit": cell(config), "scales": scales}
   ct = config.autoencoder.model.compression[0] if trimmed else 1
   frames = {"multiple": ct}
   return transforms.build(
@@ -92,11 +92,11 @@ def prepared(
 def sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
   """The (H, W) buckets into which clips are brought."""
   budgets = (max(int(config.tokens * share), 1) for share in config.scales)
-  return tuple(s for b in budgets for s in buckets.table(b, _unit(config)))
+  return tuple(s for b in budgets for s in buckets.table(b, cell(config)))
 
 
-def _unit(config: ConfigDict) -> tuple[int, int]:
-  """Height and width in pixels of a token."""
+def cell(config: ConfigDict) -> tuple[int, int]:
+  """Height and width in pixels of a token, which sizes are multiples of."""
   cells, patch = config.autoencoder.model.compression[1:], config.dit.patch[1:]
   return cells[0] * patch[0], cells[1] * patch[1]
 

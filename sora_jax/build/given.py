@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from sora_jax.build.data import prepare
-from sora_jax.data import transforms
+from sora_jax.build.data import cell
+from sora_jax.data import buckets, transforms
 from sora_jax.sampling.request import Size
 from sora_jax.types import Clip
 from sora_jax.utils import logs, media
@@ -25,6 +25,8 @@ CROPPED = 0.05  # share of a picture from which on its loss is said
 ROOM = 0.75  # of each side, for what is outpainted in its own aspect ratio
 ROUNDED = 0.02  # of a frame rate: containers round the times of frames
 
+Box = tuple[int, int]  # height, width
+
 
 @dataclasses.dataclass(frozen=True)
 class _File:
@@ -33,7 +35,7 @@ class _File:
   path: Path
   video: np.ndarray
   fps: float
-  pixels: tuple[int, int]
+  pixels: Box
 
 
 def given(
@@ -41,8 +43,9 @@ def given(
 ) -> tuple[dict[str, Any], Size]:
   """A request's fields with pixels instead of paths, and its size.
 
-  A source keeps its aspect ratio, and decides the size's, unless that is told;
-  what stands out of a size is cut off on both sides.
+  A source keeps its aspect ratio, and decides the size's, which has about as
+  many pixels as the config's, unless it is told; what stands out of a size is
+  cut off on both sides.
 
   Args:
     config: of a run.
@@ -63,6 +66,7 @@ def given(
         backdrop = 0 if name == "mask" else 255
         found[name] = _read(config, Path(value), task, size[1:], told, backdrop)
         asked[name] = found[name].video
+  asked["paths"] = {name: str(file.path) for name, file in found.items()}
   if "mask" in found:
     asked["mask"] = asked["mask"].mean(axis=-1) > 127.5
     _check_mask(found)
@@ -76,11 +80,13 @@ def given(
         f"{config.sample.fps:g}, and size={size} asks for {size[0]}"
       )
     size = (frames, *size[1:])
-  elif task in BEGIN and len(asked["source"]) > size[0]:
+  elif task in BEGIN and (have := len(asked["source"])) > size[0]:
     _say(
       f"sample: task {task!r} takes the first {size[0]} frames of the source's "
-      f"{len(asked['source'])}, since sample.size asks for so many"
+      f"{have}, since sample.size asks for so many"
     )
+    if asked["mask"] is not None and len(asked["mask"]) == have:
+      asked["mask"] = asked["mask"][: size[0]]
   if task != "outpaint" and not told:
     size = (size[0], *asked["source"].shape[1:3])
   return asked, size
@@ -90,11 +96,11 @@ def _read(
   config: ConfigDict,
   path: Path,
   task: str,
-  box: tuple[int, int],
+  box: Box,
   told: bool,
   backdrop: int,
 ) -> _File:
-  """A file in its bucket, or in the box if that is told.
+  """A file in the box if that is told, or in its own aspect ratio.
 
   What is to be outpainted fits into the box with room to spare.
   """
@@ -108,7 +114,7 @@ def _read(
   elif told:
     scaled = _scaled("cover", box)
   else:
-    scaled = prepare(config, "test", trimmed=False)
+    scaled = _scaled("cover", _own(config, video.shape[1:3], box))
   out, pixels = scaled(clip, rng).video, video.shape[1:3]
   if task != "outpaint":
     _say_cropped(path, pixels, out.shape[1:3])
@@ -128,10 +134,22 @@ def _scaled(name: str, size: tuple[int, int]) -> transforms.Transform:
   return transforms.build([{"name": name, "size": tuple(size)}])
 
 
-def _say_cropped(path: Path, have, shown) -> None:
-  scale = max(n / m for n, m in zip(shown, have))
-  lost = 1 - math.prod(shown) / scale**2 / math.prod(have)
-  if lost > CROPPED:
+def _own(config: ConfigDict, have: Box, box: Box) -> Box:
+  """The size for a picture of so many pixels, about as large as the box."""
+  unit = cell(config)
+  budget = max(math.prod(n // u for n, u in zip(box, unit)), 1)
+  size = buckets.fitting(have, budget, unit, CROPPED)
+  if size != tuple(box):
+    _say(
+      f"sample: a source of {have[0]}x{have[1]} pixels makes a video of "
+      f"{size[0]}x{size[1]}, which keeps its shape; that of sample.size is "
+      f"{box[0]}x{box[1]}"
+    )
+  return size
+
+
+def _say_cropped(path: Path, have: Box, shown: Box) -> None:
+  if (lost := buckets.lost(have, shown)) > CROPPED:
     _say(
       f"sample: {lost:.0%} of {path} ({have[0]}x{have[1]} pixels) stand out "
       f"of {shown[0]}x{shown[1]} and are cut off"

@@ -112,6 +112,29 @@ def request(config: ConfigDict, prompt: str, **changes) -> Request:
   return made
 
 
+def asked(
+  config: ConfigDict, prompts: str | Sequence[str | Request], **changes
+) -> list[Request]:
+  """Requests of prompts, one seed after the other; whole ones stay.
+
+  Raises:
+    ValueError: for what does not fit, or changes of a whole request.
+  """
+  prompts = (prompts,) if isinstance(prompts, str) else prompts
+  if changes and not all(isinstance(one, str) for one in prompts):
+    raise ValueError(
+      f"{sorted(changes)} would change nothing of whole requests: put them "
+      "there, or give prompts"
+    )
+  seed = changes.pop("seed", config.sample.seed)
+  return [
+    request(config, one, seed=seed + i, **changes)
+    if isinstance(one, str)
+    else one
+    for i, one in enumerate(prompts)
+  ]
+
+
 def continuations(
   config: ConfigDict, clips: Iterable[Clip], seed: int
 ) -> list[Request]:

@@ -16,6 +16,7 @@ from sora_jax.utils import media
 # Solvers that ask once a step and do not look back.
 WAITING = ("euler", "ancestral", "renoise")
 FROM_INPUT = ("-",)  # prompts that come from standard input
+OF_VBENCH = 5  # videos of a prompt (Huang et al. 2024)
 
 
 def check_sampling(config: ConfigDict) -> None:
@@ -59,11 +60,8 @@ def check_sampling(config: ConfigDict) -> None:
       )
   _waits(sample)
   _in_parts(config)
-  if sample.names == "vbench" and sample.clips:
-    raise ValueError(
-      f"sample.names='vbench' is for prompts: set sample.clips=0, not "
-      f"{sample.clips}"
-    )
+  if sample.names == "vbench":
+    _for_vbench(sample)
   if sample.clips and (wrong := set(sample.tasks) - set(excerpts.ANSWERED)):
     raise ValueError(
       f"sample.tasks={sorted(wrong)} of clips of the data: no clip says what "
@@ -81,6 +79,26 @@ def _waits(sample: ConfigDict) -> None:
     f"sample.guidance.start={guidance.start} lets the first of them say "
     f"nothing: choose one of {list(WAITING)}, or start=1.0"
   )
+
+
+def _for_vbench(sample: ConfigDict) -> None:
+  """Whether what will be made is all that the suite looks for."""
+  if sample.clips:
+    raise ValueError(
+      f"sample.names='vbench' is for prompts: set sample.clips=0, not "
+      f"{sample.clips}"
+    )
+  if sample.repeats < OF_VBENCH:
+    raise ValueError(
+      f"sample.names='vbench': the suite takes {OF_VBENCH} videos of each "
+      f"prompt: set sample.repeats={OF_VBENCH}, not {sample.repeats}, or "
+      "sample.names='index'"
+    )
+  if "mp4" not in sample.formats or sample.size[0] < 2:
+    raise ValueError(
+      "sample.names='vbench': the suite takes mp4s: set sample.formats and "
+      f"more than one frame, not {sample.formats} and {sample.size[0]}"
+    )
 
 
 def _in_parts(config: ConfigDict) -> None:

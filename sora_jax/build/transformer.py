@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -130,6 +131,12 @@ def rollout(config: ConfigDict, pipeline: Pipeline) -> Rollout:
   if seconds < 0:
     raise ValueError(f"sample.rollout.seconds={seconds}: need at least 0")
   return call(Rollout, options, "sample.rollout", pipeline=pipeline)
+
+
+def long(config: ConfigDict) -> int:
+  """Frames of long videos; 0 where none are asked for."""
+  sample = config.sample
+  return math.ceil(sample.rollout.seconds * sample.fps - 1e-6)
 
 
 def pipeline(

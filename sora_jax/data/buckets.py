@@ -59,3 +59,37 @@ def nearest(size: Size, table: Sequence[Size]) -> Size:
   """The entry whose aspect ratio is nearest, by its logarithm."""
   height, width = size
   return min(table, key=lambda s: abs(math.log(s[1] * height / s[0] / width)))
+
+
+def lost(size: Size, shown: Size) -> float:
+  """Share of a picture that is cut off where it is scaled to cover `shown`."""
+  scale = max(n / m for n, m in zip(shown, size))
+  return 1 - math.prod(shown) / scale**2 / math.prod(size)
+
+
+def fitting(size: Size, tokens: int, unit: Size, most: float) -> Size:
+  """The size within a budget that suits a picture of any shape.
+
+  The largest that cuts off no more than `most` of it; if none does, the one
+  that cuts off least.
+
+  Args:
+    size: (height, width) of the picture, in pixels.
+    tokens: cells of a latent frame at most, >= 1.
+    unit: height and width of a cell in pixels.
+    most: share of the picture.
+
+  Returns:
+    (height, width) in pixels, multiples of `unit`.
+  """
+  every = (
+    (rows * unit[0], columns * unit[1])
+    for rows in range(1, tokens + 1)
+    for columns in range(1, tokens // rows + 1)
+  )
+
+  def order(shown: Size) -> tuple[float, ...]:
+    cut = lost(size, shown)
+    return max(cut, most), -math.prod(shown), cut
+
+  return min(every, key=order)

@@ -19,6 +19,8 @@ from sora_jax.diffusion.process import of_velocity
 from sora_jax.diffusion.solvers import Past
 from sora_jax.types import Array
 
+LEVELS = 200  # that `gaussian` chooses from
+
 
 def uniform(steps: int) -> np.ndarray:
   """Equal steps."""
@@ -42,6 +44,54 @@ def logit(steps: int, *, span: float) -> np.ndarray:
   """
   inner = np.linspace(span, -span, steps + 1)[1:-1]
   return np.float32([1.0, *(1 / (1 + np.exp(-inner))), 0.0])
+
+
+def shifted(steps: int, *, by: float) -> np.ndarray:
+  """Steps that are short towards noise: by u / (1 + (by - 1) u) of equal u.
+
+  Args:
+    by: > 0; 1 is `uniform` (Esser et al. 2024, equation 23). That of training,
+      `dit.shift`, by the tokens of a clip, comes on top.
+  """
+  u = uniform(steps)
+  return np.float32(by * u / (1 + (by - 1) * u))
+
+
+def gaussian(steps: int, *, stds: tuple[float, ...]) -> np.ndarray:
+  """The times at which Euler's steps are best of Gaussian data; none learned.
+
+  The flow of a rectified process from N(0, 1) to N(0, std^2) scales x by the
+  marginal deviation. Of `LEVELS` equal levels those are found, by dynamic
+  programming, whose steps together stray least from it, in the sum of squares
+  of all steps and deviations (Chen et al. 2024, "On the trajectory regularity
+  of ODE-based diffusion sampling", do so along the paths of a model).
+
+  Args:
+    steps: at most LEVELS.
+    stds: > 0, such as those of principal components of the latents.
+  """
+  if not stds or min(stds) <= 0 or steps > LEVELS:
+    raise ValueError(
+      f"stds={stds} in {steps} steps: need deviations above 0, and at most "
+      f"{LEVELS} steps"
+    )
+  t, std = np.linspace(0.0, 1.0, LEVELS + 1), np.array(stds)[:, None]
+  spread = np.sqrt((1 - t) ** 2 * std**2 + t**2)
+  slope = (t - (1 - t) * std**2) / spread**2  # of log x
+  scaled = 1 + (t - t[:, None]) * slope[..., None]  # [std, from, to]
+  strayed = scaled * spread[..., None] / spread[:, None] - 1
+  cost = (strayed**2).sum(axis=0)
+  cost[np.triu_indices(LEVELS + 1)] = np.inf  # no step leads up, or nowhere
+  best, origins = np.full(LEVELS + 1, np.inf), []
+  best[LEVELS] = 0
+  for _ in range(steps):
+    ways = best[:, None] + cost
+    origins.append(ways.argmin(axis=0))
+    best = ways.min(axis=0)
+  path = [0]
+  for origin in reversed(origins):
+    path.append(origin[path[-1]])
+  return np.float32(t[path[::-1]])
 
 
 def given(steps: int, *, times: tuple[float, ...]) -> np.ndarray:
@@ -68,6 +118,8 @@ GRIDS: dict[str, Callable[..., np.ndarray]] = {
   "uniform": uniform,
   "power": power,
   "logit": logit,
+  "shifted": shifted,
+  "gaussian": gaussian,
   "given": given,
 }
 

@@ -138,8 +138,3 @@ def counts(batch: Mapping[str, np.ndarray]) -> dict[str, int]:
     "tokens": sum(int((segments > 0).sum()) for segments in streams),
     "places": sum(segments.size for segments in streams),
   }
-
-
-def filled(count: int, most: int) -> int:
-  """A power of two that holds `count`, or `most`: few shapes to compile."""
-  return min(1 << (count - 1).bit_length(), most)

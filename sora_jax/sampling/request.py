@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -34,6 +35,7 @@ class Request:
       it comes back as it was.
     latents: normalised [k, h, w, c] that the video begins with, of an earlier
       block of a long one.
+    paths: of those of source, target and mask that are from files, by name.
   """
 
   prompt: Text
@@ -50,6 +52,7 @@ class Request:
   scales: tuple[float, ...] = ()
   context_noise: float = 0.0
   latents: np.ndarray | None = None
+  paths: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def check_end(self, frames: int) -> None:
     """Raises a ValueError for a shot that begins after so many frames."""

@@ -68,3 +68,22 @@ def test_impossible_budgets_are_refused():
     buckets.table(4, (0, 8))
   with pytest.raises(ValueError, match="raise the budget or widen"):
     buckets.table(1, (8, 64))
+
+
+@pytest.mark.parametrize("size", [(90, 160), (480, 854), (40, 40), (20, 160)])
+def test_a_picture_of_any_shape_is_hardly_cut(size):
+  shown = buckets.fitting(size, 64, (8, 8), most=0.05)
+  assert buckets.lost(size, shown) < 0.05
+  assert shown[0] * shown[1] <= 64 * 64
+  assert shown[0] % 8 == shown[1] % 8 == 0
+  turned = buckets.fitting(size[::-1], 64, (8, 8), most=0.05)
+  assert turned == shown[::-1]
+
+
+def test_the_largest_size_is_taken_or_the_one_that_cuts_least():
+  assert buckets.fitting((40, 40), 64, (8, 8), most=0.05) == (64, 64)
+  assert buckets.fitting((120, 160), 64, (8, 8), most=0.05) == (56, 72)
+  assert buckets.fitting((120, 160), 64, (8, 8), most=0.0) == (48, 64)
+  assert buckets.fitting((1000, 10), 4, (8, 8), most=0.05) == (32, 8)
+  assert buckets.lost((10, 20), (8, 8)) == 0.5
+  assert buckets.lost((16, 16), (8, 8)) == 0

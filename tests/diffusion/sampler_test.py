@@ -184,6 +184,8 @@ def test_what_the_steps_are_given():
 OF_GRID = {
   "power": {"rho": 2.0},
   "logit": {"span": 4.0},
+  "shifted": {"by": 3.0},
+  "gaussian": {"stds": (0.3, 1.0)},
   "given": {"times": (1.0, 0.9, 0.5, 0.2, 0.0)},
 }
 
@@ -202,6 +204,46 @@ def test_what_grids_are():
   np.testing.assert_allclose(
     np.log(inner / (1 - inner)), [2, 1, 0, -1, -2], atol=1e-5
   )
+  np.testing.assert_allclose(sampler.shifted(2, by=3.0), [1, 0.75, 0])
+  np.testing.assert_array_equal(sampler.shifted(4, by=1.0), sampler.uniform(4))
+
+
+def strays(grid, std):
+  """How far Euler's steps end from the flow of data N(0, std^2)."""
+  coefficients = process.SCHEDULES["rectified"]
+
+  def exact(xt, t):
+    alpha, sigma = coefficients(t)
+    variance = alpha**2 * std**2 + sigma**2
+    return alpha * std**2 / variance * xt, sigma / variance * xt
+
+  x, past = jnp.ones(()), solvers.Past.nothing(jnp.ones(()), grid[0])
+  for t, s in itertools.pairwise(grid):
+    x, past = solvers.euler(exact, coefficients, x, t, s, 0.0, past)
+  return abs(float(x) / std - 1)
+
+
+@pytest.mark.parametrize("steps", [4, 8, 16])
+@pytest.mark.parametrize("stds", [(0.5,), (1.0,), (0.1, 0.3, 1.0)])
+def test_times_for_gaussians_stray_least(stds, steps):
+  """Than those that nobody told what deviations the data have."""
+
+  def of(grid):
+    return np.mean([strays(grid, std) ** 2 for std in stds])
+
+  best = of(sampler.gaussian(steps, stds=stds))
+  others = [sampler.power(steps, rho=rho) for rho in (1.0, 1.5, 2.0)]
+  others += [sampler.logit(steps, span=span) for span in (2.0, 3.0, 4.0)]
+  others += [sampler.shifted(steps, by=by) for by in (0.5, 2.0)]
+  assert best < min(map(of, others))
+
+
+@pytest.mark.parametrize(
+  "steps, stds", [(4, ()), (4, (1.0, 0.0)), (sampler.LEVELS + 1, (1.0,))]
+)
+def test_times_for_gaussians_need_deviations(steps, stds):
+  with pytest.raises(ValueError, match="need deviations above 0, and at most"):
+    sampler.gaussian(steps, stds=stds)
 
 
 @pytest.mark.parametrize(

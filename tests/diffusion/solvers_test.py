@@ -150,19 +150,29 @@ def test_fresh_noise_keeps_the_marginal_and_forgets_the_past(schedule, eta):
   assert abs(kept - np.sqrt(1 - share**2)) < 0.03
 
 
-@pytest.mark.parametrize("eta", [0.5, 1.0])
-def test_fresh_noise_keeps_the_distribution(eta):
+STIRRED = [
+  ("ancestral", {"eta": 0.5}),
+  ("ancestral", {"eta": 1.0}),
+  ("churn", {"amount": 0.05, **BAND}),
+  ("churn", {"amount": 0.2, **BAND}),
+]
+
+
+@pytest.mark.parametrize("name, options", STIRRED)
+def test_fresh_noise_keeps_the_distribution(name, options):
   # Data N(0, 1) with its exact denoiser: many small steps end in N(0, 1).
   coefficients = process.SCHEDULES["rectified"]
   denoise = gaussian(1.0, coefficients)
   key = jax.random.key(0)
-  x = jax.random.normal(key, (20_000,))
+  first = x = jax.random.normal(key, (20_000,))
   grid = jnp.linspace(1.0, 0.0, 101)
+  step = functools.partial(solvers.SOLVERS[name], **options)
   for i, (t, s) in enumerate(itertools.pairwise(grid)):
     noise = jax.random.normal(jax.random.fold_in(key, i + 1), x.shape)
-    step = functools.partial(solvers.ancestral, eta=eta)
     x = alone(step, denoise, coefficients, x, t, s, noise)
   assert abs(float(x.std()) - 1) < 0.04
+  # It has been stirred: a flow would be what it began with.
+  assert np.corrcoef(first, x)[0, 1] < 0.97
 
 
 @pytest.mark.parametrize("schedule", process.SCHEDULES)

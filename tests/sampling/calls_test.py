@@ -10,7 +10,8 @@ from sora_jax.diffusion import guidance, solvers
 from sora_jax.sampling.request import Request
 
 
-def test_few_requests_take_few_rows(model, monkeypatch):
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_requests_take_no_more_rows_than_they_fill(model, monkeypatch, count):
   """One does not wait for the padding of all the others that might come."""
   rows, clips, made = [], [], type(model.pipeline)
   sample, decoded = made.sample, made._decoded
@@ -26,14 +27,11 @@ def test_few_requests_take_few_rows(model, monkeypatch):
   monkeypatch.setattr(made, "sample", counted)
   monkeypatch.setattr(made, "_decoded", heard)
   wide = model.pipeline.length // 4 * 4 + 1  # frames that fill a row
-  most = model.pipeline.rows
-  asked = [
-    Request("a red three", (wide, 8, 16), seed=i) for i in range(most + 1)
-  ]
-  model.pipeline(model.params, model.frozen, asked[:1])
-  model.pipeline(model.params, model.frozen, asked)
-  assert rows == [1, most, 1]
-  assert clips[0] == 1 and max(clips) <= model.pipeline.decode_batch
+  asked = [Request("a red three", (wide, 8, 16), seed=i) for i in range(count)]
+  pipeline = dataclasses.replace(model.pipeline, rows=4, decode_batch=4)
+  made = pipeline(model.params, model.frozen, asked)
+  most = [4] * (count // 4) + [count % 4] * (count % 4 > 0)
+  assert len(made) == count and rows == clips == most
 
 
 GUIDED = {"cfg": {}, "rescaled": {"share": 0.5}, "zero": {"start": 1.0}}

@@ -1,8 +1,11 @@
 """Long videos: block after block, each as if the past were its beginning."""
 
 import dataclasses
+import gc
+import tracemalloc
 import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -29,6 +32,26 @@ def rolled(model, requests, frames, context="frames", anchor=False, **options):
   for i, part in roll(model.params, model.frozen, requests, frames, **options):
     out[i].append(part)
   return out
+
+
+@pytest.mark.parametrize("anchor", [False, True])
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_minute_takes_no_more_memory_than_some_seconds(
+  model, context, anchor
+):
+  """Whatever is handed out is forgotten, but for what is handed on."""
+  roll, held = Rollout(model.pipeline, context, anchor), {}
+  tracemalloc.start()
+  made = 0
+  for _, part in roll(model.params, model.frozen, [request()], 480):
+    made += len(part)
+    gc.collect()
+    held[made] = tracemalloc.get_traced_memory()[0], len(jax.live_arrays())
+  tracemalloc.stop()
+  assert made == 480
+  early, late = (held[min(n for n in held if n >= k)] for k in (100, 460))
+  # Frames of 768 bytes: those between are some 270 kB.
+  assert late[0] - early[0] < 30_000 and late[1] == early[1]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Media files: what is written comes back, at the right time, or not at all."""
 
 import os
+import resource
 import struct
 
 import av
@@ -297,6 +298,33 @@ def test_a_growing_file_plays_as_far_as_it_has_come(tmp_path):
       assert len(got) == end - 1 and fps == 8.0
   got, _ = media.read(path)
   assert got.shape == clip.shape and psnr(got, clip) > 38
+
+
+@pytest.fixture
+def full():
+  """Calls on which no file may have more than so many bytes."""
+  _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  yield lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+  resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9, 1.0])
+@pytest.mark.parametrize("suffix", ["mp4", "gif", "png"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, full, suffix, share):
+  clip = scene(1 if suffix == "png" else 9)
+  whole, path = (tmp_path / f"{name}.{suffix}" for name in "ab")
+  media.write(whole, clip, 8)
+  media.write(path, scene(1), 8)
+  size, before = whole.stat().st_size, path.read_bytes()
+  full(int(size * share) - 1)
+  with pytest.raises(OSError):
+    media.write(path, clip, 8)
+  if suffix == "mp4":
+    with pytest.raises(OSError), media.writing(path, 8.0, {}) as add:
+      add(clip[:5])
+      add(clip[5:])
+  assert path.read_bytes() == before
+  assert sorted(tmp_path.iterdir()) == [whole, path]
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "gif", "png"])
