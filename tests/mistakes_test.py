@@ -26,6 +26,7 @@ from sora_jax.sampling.rollout import CONTEXTS
 from sora_jax.sampling.tasks import TASKS
 from sora_jax.sharding.rules import STRATEGIES
 from sora_jax.training import optimizer
+from sora_jax.utils import media
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -205,6 +206,26 @@ def test_other_mistakes_are_found_at_once(tiny, changes, wanted, tmp_path):
       else:
         config.update_from_flattened_dict({key: value})
   assert wanted in error_of(config, tmp_path / "run")
+
+
+def test_bad_files_and_sizes_to_sample(tiny, tmp_path):
+  """All but the checkpoint, which `restored` compares before it reads it."""
+  broken, empty = tmp_path / "broken.png", tmp_path / "empty.txt"
+  broken.write_bytes(b"no picture")
+  empty.write_text("\n")
+  source, mask = (str(tmp_path / f"{name}.png") for name in ("a", "mask"))
+  media.write(source, np.zeros((1, 16, 16, 3), np.uint8), 8.0)
+  media.write(mask, np.zeros((1, 16, 24, 3), np.uint8), 8.0)
+  stages = {"stages": ("autoencoder", "dit", "sample")}
+  given = {"sample.source": source}
+  for changes, message in (
+    ({"sample.task": "i2v", "sample.source": str(broken)}, "cannot decode"),
+    (given | {"sample.task": "inpaint", "sample.mask": mask}, "16x24 pixels"),
+    ({"sample.file": str(empty)}, "holds no prompt"),
+    ({"sample.size": (17, 160, 160)}, "tokens"),
+  ):
+    said = error_of(tiny(stages | changes), tmp_path / "run")
+    assert message in said
 
 
 def test_a_good_config_compiles_and_writes_nothing_either(tiny, tmp_path):

@@ -6,6 +6,8 @@ import pytest
 
 from configs import autoencoder
 from experiments import guidance, record, tables
+from sora_jax.run import Run
+from sora_jax.utils import media
 
 PAGES = {
   str(page.relative_to(tables.ROOT)): page.read_text()
@@ -105,3 +107,23 @@ def test_a_file_that_a_page_names_is_there(page):
 
 def test_the_pages_name_many_files():
   assert len(set.union(*(_named(page)[0] for page in PAGES))) > 10
+
+
+def test_the_python_of_the_front_page_is_all_that_a_notebook_needs(
+  tmp_path, monkeypatch
+):
+  """In few steps; nothing but the file's name is known here."""
+  (source,) = re.findall(r"```python\n(.+?)```", PAGES["README.md"], re.S)
+  (tmp_path / "experiments").symlink_to(tables.ROOT / "experiments")
+  monkeypatch.chdir(tmp_path)
+  opened = Run.open
+
+  def quick(folder):
+    run = opened(folder)
+    run.config.sample.steps = 2
+    return run
+
+  monkeypatch.setattr(Run, "open", quick)
+  exec(source, {})
+  video, fps = media.read(tmp_path / "ball.mp4")
+  assert video.shape == (17, 64, 64, 3) and fps == 8.0
