@@ -3,13 +3,13 @@
   python -m experiments.sweep experiments/few_steps.py
 
 The quickstart's model with fifty and four steps of its own sampler, with four
-of a better solver, and with stronger guidance; and its students, which such
-guidance is built into (configs/few_steps.py): one that learns where each
-quarter of the flow ends, of 32 steps of the teacher, with four steps, and one
-that learns where the whole does, of eight, with one to eight. What counts is
-what the oracle reads back of 256 fresh captions, and the Fréchet distance from
-real clips. A step of a student is one pass of the model; one of the teacher,
-with guidance, two.
+of a better solver or at other times, and with stronger guidance; and its
+students, which such guidance is built into (configs/few_steps.py): one that
+learns where each quarter of the flow ends, of 32 steps of the teacher, with
+four steps, and one that learns where the whole does, of eight, with one to
+eight. What counts is what the oracle reads back of 256 fresh captions, and the
+Fréchet distance from real clips. A step of a student is one pass of the model;
+one of the teacher, with guidance, two.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def sweep() -> Iterator[tuple[str, dict[str, object]]]:
     "teacher, 4 steps of dpmpp_2m",
     {steps: 4, solver: {"name": "dpmpp_2m"}},
   )
+  times = {"name": "gaussian", "stds": (0.3, 1.0)}
+  yield "teacher, 4 steps at Gaussian times", {steps: 4, "sample.grid": times}
   student = few_steps.get_config()
   learned = {"sample.guidance": student.sample.guidance.to_dict()}
   for part in ("weight", "times", "optimizer"):

@@ -1,5 +1,6 @@
-"""A prompt gives the same video on one device, on two and on eight."""
+"""A request gives the same video on one device, on two and on eight."""
 
+import dataclasses
 import pathlib
 
 import jax
@@ -17,7 +18,7 @@ MESHES = {
   8: ("fsdp", {"data": 2, "fsdp": 4}),
 }
 # Of several sizes; fewer rows than devices, and more.
-COUNTS = (1, 5)
+COUNTS = (1, 7)
 
 
 def sampled(tiny, filled, folder, strategy, mesh):
@@ -28,14 +29,27 @@ def sampled(tiny, filled, folder, strategy, mesh):
   run = Run(config, folder)
   words = tokenizer.train(["a red three", "a green eight"], 300)
   words.save(folder / "tokenizer.json")
-  stage = run.stage("dit", *run.abstract_inputs("dit"), epoch=1)
-  abstract = stage.abstract.ema
-  params = jax.tree.map(
-    lambda x, like: jax.device_put(x, like.sharding), filled(abstract), abstract
-  )
-  frozen = {"stats": run.codec.no_stats()}  # nothing is known of these videos
+
+  def weights(name):
+    abstract = run.stage(name, *run.abstract_inputs(name), epoch=1).abstract.ema
+    return jax.tree.map(
+      lambda x, like: jax.device_put(x, like.sharding),
+      filled(abstract),
+      abstract,
+    )
+
+  params, rng = weights("dit"), np.random.default_rng(0)
+  frozen = {
+    "autoencoder": weights("autoencoder")["ae"],
+    "stats": run.codec.no_stats(),
+  }
   sizes = [(5, 16, 16), (9, 8, 16), (1, 16, 16), (5, 16, 24), (9, 16, 16)]
+  sizes += [(9, 16, 24), (5, 16, 16)]
   asked = [Request("a red three", s, seed=i) for i, s in enumerate(sizes)]
+  for i, task in ((3, "i2v"), (5, "edit")):
+    source = rng.integers(0, 255, (*sizes[i], 3), np.uint8)
+    source = source[: 1 if task == "i2v" else None]
+    asked[i] = dataclasses.replace(asked[i], task=task, source=source)
   pipeline = run.pipeline()
   return [
     z
