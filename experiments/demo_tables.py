@@ -7,9 +7,9 @@ from experiments.cells import Lines, Row, table
 from sora_jax.evaluators import metrics
 
 
-def of_captions() -> Lines:
+def of_captions(experiment: str) -> Lines:
   """What the oracle reads of the demo's videos, beside the ceiling."""
-  _, rows = record.load("demo")
+  _, rows = record.load(experiment)
   names = demo.READ
 
   def cell(row: Row, name: str) -> str:

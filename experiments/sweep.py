@@ -229,7 +229,7 @@ class Point:
     self.train()
     dit = self.dit
     run = self.run(self.folder, autoencoder=self.autoencoder(), dit=dit)
-    run.remember()
+    modes.remember(run)
     found = modes.judged(run, "dit")
     run.writer.close()
     tested = run.data.clips(run.config.evaluation.split)

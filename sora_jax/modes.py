@@ -40,7 +40,7 @@ def train(run: Run) -> None:
   build.check_rows(run.config, run.placement, stages)
   trained.check_given(run.config, run.workdir)
   processes.check_shared(run.workdir)
-  _remember(run)
+  remember(run)
   if "autoencoder" in stages:
     show(run.train_autoencoder())
   if "dit" in stages:
@@ -51,7 +51,7 @@ def train(run: Run) -> None:
     _report(run)
 
 
-def _remember(run: Run) -> None:
+def remember(run: Run) -> None:
   """Writes config.json; says so if the folder held another config."""
   if not processes.first():
     return
