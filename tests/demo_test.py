@@ -14,7 +14,7 @@ from sora_jax.run import Run
 from sora_jax.training import exported
 
 FOLDER = record.RESULTS / "demo"
-NAMES = ("demo", "physics", "tasks", "edits", "caching", "drift")
+NAMES = ("demo", "physics", "tasks", "edits", "caching", "drift", "sizes")
 
 
 @pytest.fixture(autouse=True)
