@@ -148,6 +148,20 @@ def test_a_source_keeps_its_aspect_ratio(tiny, tmp_path):
   assert found.paths == {"source": source}
 
 
+def test_what_a_source_leads_to_has_its_shape(tiny, tmp_path, capsys):
+  """Cut to it, which is said, or nothing could lead from one to the other."""
+  source = picture(tmp_path / "wide.png", (20, 80))
+  target = picture(tmp_path / "square.png", (40, 40))
+  asked = {"task": "first_last", "source": source, "target": target}
+  found = requests(tiny, **asked, size=(9, 16, 16))[0]
+  assert found.size == (9, 8, 32) and found.target.shape[1:3] == (8, 32)
+  assert "75% of" in capsys.readouterr().out
+  pixels = np.zeros((1, 8, 32, 3), np.uint8)
+  asked = {"task": "first_last", "source": pixels, "target": target}
+  found = build.request(tiny({"sample.size": (9, 16, 16)}), "a", **asked)
+  assert found.target.shape[1:3] == (8, 32)
+
+
 def test_a_size_that_is_told_holds(tiny, tmp_path, capsys):
   """And what stands out of it, or of a bucket, is not cut off in silence."""
   source = picture(tmp_path / "square.png", (40, 40))

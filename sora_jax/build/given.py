@@ -57,6 +57,7 @@ def given(
     ValueError: for a file that cannot be read, or does not fit the others.
   """
   asked, task, found = dict(asked), asked["task"], {}
+  box, fixed = size[1:], told
   for name in FILES:
     value = asked[name]
     if isinstance(value, (str, os.PathLike)):
@@ -64,8 +65,10 @@ def given(
       if str(value):
         # What a mask does not show is not to be made anew.
         backdrop = 0 if name == "mask" else 255
-        found[name] = _read(config, Path(value), task, size[1:], told, backdrop)
+        found[name] = _read(config, Path(value), task, box, fixed, backdrop)
         asked[name] = found[name].video
+    if name == "source" and asked[name] is not None and task != "outpaint":
+      box, fixed = asked[name].shape[1:3], True  # the others are as large
   asked["paths"] = {name: str(file.path) for name, file in found.items()}
   if "mask" in found:
     asked["mask"] = asked["mask"].mean(axis=-1) > 127.5

@@ -40,9 +40,14 @@ def vbench_name(index: int, repeat: int, request: Request) -> str:
   """PROMPT-INDEX, as the VBench suite finds its videos (Huang et al. 2024).
 
   Raises:
-    ValueError: for a prompt that is no file name.
+    ValueError: for a prompt that is no file name, or an image.
   """
   del index
+  if request.size[0] < 2:
+    raise ValueError(
+      f"sample.names='vbench' is for videos, and the size {request.size} is an "
+      "image's: ask for more frames, or set sample.names='index'"
+    )
   prompt = joined(request.prompt)
   if not prompt or "/" in prompt or len(prompt.encode()) > 240:
     raise ValueError(
