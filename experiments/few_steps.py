@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from configs import few_steps
 from experiments import guidance
+from sora_jax.diffusion import sampler
 
 TEACHER = "teacher, 50 steps"
 METRICS = guidance.METRICS
@@ -28,6 +29,15 @@ METRICS = guidance.METRICS
 def base() -> ConfigDict:
   """The quickstart, judged as for guidance."""
   return guidance.base()
+
+
+def _gaussian(steps: int) -> tuple[float, ...]:
+  """Times that are best of Gaussian data once they are shifted by tokens."""
+  c = base()
+  shift, tokens = c.dit.shift, c.tokens * c.dit.frames
+  by = (tokens / shift.base_tokens) ** shift.power
+  found = sampler.gaussian(steps, stds=(0.3, 1.0)).tolist()
+  return tuple(round(t / (by - (by - 1) * t), 6) for t in found)
 
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:
@@ -39,8 +49,13 @@ def sweep() -> Iterator[tuple[str, dict[str, object]]]:
     "teacher, 4 steps of dpmpp_2m",
     {steps: 4, solver: {"name": "dpmpp_2m"}},
   )
-  times = {"name": "gaussian", "stds": (0.3, 1.0)}
-  yield "teacher, 4 steps at Gaussian times", {steps: 4, "sample.grid": times}
+  euler = {steps: 4, solver: {"name": "euler"}}
+  yield "teacher, 4 steps of euler", euler
+  times = {"name": "given", "times": _gaussian(4)}
+  yield (
+    "teacher, 4 steps of euler at Gaussian times",
+    euler | {"sample.grid": times},
+  )
   student = few_steps.get_config()
   learned = {"sample.guidance": student.sample.guidance.to_dict()}
   for part in ("weight", "times", "optimizer"):

@@ -202,12 +202,7 @@ class _Steering:
     logs.say(f"sample: prompt from second {frame / self._fps:g} on?{so_far}")
     while prompt := sys.stdin.readline().strip():
       try:
-        if not isinstance(script.parse(prompt, self._fps), str):
-          raise ValueError(
-            f"{prompt!r} is a script, and holds from here on: say one shot, "
-            "without times."
-          )
-        self._words(prompt)
+        self._words(script.one_shot(prompt))
       except ValueError as error:
         logs.say(f"sample: {error} Another?")
         continue

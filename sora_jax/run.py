@@ -73,7 +73,7 @@ class Run:
     config = sections.config_of(checkpoint.load_config(workdir / "dit"))
     trained.elsewhere(config)
     plain = {"task": "t2v", "at": (), "clips": 0, "negative": "", "scales": ()}
-    config.sample.update(plain)
+    config.sample.update(plain | {"names": "index"})
     config.stages = tuple(s for s in config.stages if s != "sample")
     return cls(config, workdir)
 
@@ -363,9 +363,12 @@ class Run:
       follow: see `Rollout.__call__`; may change the prompt on the way.
       **changes: as in `sample`; `size` is that of a block.
     """
+    if seconds <= 0:
+      raise ValueError(f"seconds={seconds}: need more than 0")
     config = ConfigDict(self.config.to_dict())
     config.sample.rollout.seconds = float(seconds)
     asked, frames = build.asked(config, prompts, **changes), build.long(config)
+    build.rollout(config, self.pipeline()).check(asked, frames)
     pipeline, state = self._sampler
     roll = build.rollout(config, pipeline)
     return roll(state.ema, state.frozen, asked, frames, follow)

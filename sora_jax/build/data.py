@@ -56,7 +56,7 @@ def _source(
   return lambda: fixed(parts={name: part() for name, part in parts.items()})
 
 
-def prepare(config: ConfigDict, split: str, trimmed: bool = True) -> Transform:
+def prepare(config: ConfigDict, split: str) -> Transform:
   """What every clip goes through first: nearest bucket, whole latents.
 
   The config's own transforms, which may augment, are for training only, and so
@@ -65,14 +65,12 @@ def prepare(config: ConfigDict, split: str, trimmed: bool = True) -> Transform:
   Args:
     config: of the run.
     split: "train" or another.
-    trimmed: whether frames that fill no latent frame are cut off.
   """
   train = split == "train"
   extra = config.transforms if train else ()
   scales = config.scales if train else (max(config.scales),)
   size = {"tokens": config.tokens, "unit": cell(config), "scales": scales}
-  ct = config.autoencoder.model.compression[0] if trimmed else 1
-  frames = {"multiple": ct}
+  frames = {"multiple": config.autoencoder.model.compression[0]}
   return transforms.build(
     ({"name": "bucket", **size}, {"name": "trim", **frames}, *extra)
   )

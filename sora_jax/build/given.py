@@ -43,9 +43,9 @@ def given(
 ) -> tuple[dict[str, Any], Size]:
   """A request's fields with pixels instead of paths, and its size.
 
-  A source keeps its aspect ratio, and decides the size's, which has about as
-  many pixels as the config's, unless it is told; what stands out of a size is
-  cut off on both sides.
+  A source decides the size's aspect ratio, unless that is told, within the
+  pixels of the config's (`buckets.fitting`), but for `outpaint`; target and
+  mask take the source's. What stands out is cut off on both sides.
 
   Args:
     config: of a run.
@@ -141,12 +141,11 @@ def _own(config: ConfigDict, have: Box, box: Box) -> Box:
   """The size for a picture of so many pixels, about as large as the box."""
   unit = cell(config)
   budget = max(math.prod(n // u for n, u in zip(box, unit)), 1)
-  size = buckets.fitting(have, budget, unit, CROPPED)
+  size = buckets.fitting(have, budget, unit)
   if size != tuple(box):
     _say(
-      f"sample: a source of {have[0]}x{have[1]} pixels makes a video of "
-      f"{size[0]}x{size[1]}, which keeps its shape; that of sample.size is "
-      f"{box[0]}x{box[1]}"
+      f"sample: what is given has {have[0]}x{have[1]} pixels, so the video has "
+      f"{size[0]}x{size[1]}, and not sample.size's {box[0]}x{box[1]}"
     )
   return size
 

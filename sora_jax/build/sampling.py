@@ -60,7 +60,9 @@ def check_sampling(config: ConfigDict) -> None:
       )
   _waits(sample)
   _in_parts(config)
-  if sample.names == "vbench":
+  if sample.names == "vbench" and (
+    sample.prompts or sample.file or sample.clips
+  ):
     _for_vbench(sample)
   if sample.clips and (wrong := set(sample.tasks) - set(excerpts.ANSWERED)):
     raise ValueError(

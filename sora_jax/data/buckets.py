@@ -67,17 +67,16 @@ def lost(size: Size, shown: Size) -> float:
   return 1 - math.prod(shown) / scale**2 / math.prod(size)
 
 
-def fitting(size: Size, tokens: int, unit: Size, most: float) -> Size:
+def fitting(size: Size, tokens: int, unit: Size) -> Size:
   """The size within a budget that suits a picture of any shape.
 
-  The largest that cuts off no more than `most` of it; if none does, the one
-  that cuts off least.
+  Of all sizes the one that wastes least: a share of the picture that is cut off
+  weighs four times as much as one of the budget that is not used.
 
   Args:
     size: (height, width) of the picture, in pixels.
     tokens: cells of a latent frame at most, >= 1.
     unit: height and width of a cell in pixels.
-    most: share of the picture.
 
   Returns:
     (height, width) in pixels, multiples of `unit`.
@@ -87,9 +86,7 @@ def fitting(size: Size, tokens: int, unit: Size, most: float) -> Size:
     for rows in range(1, tokens + 1)
     for columns in range(1, tokens // rows + 1)
   )
-
-  def order(shown: Size) -> tuple[float, ...]:
-    cut = lost(size, shown)
-    return max(cut, most), -math.prod(shown), cut
-
-  return min(every, key=order)
+  budget = tokens * math.prod(unit)
+  return min(
+    every, key=lambda s: lost(size, s) + 0.25 * (1 - math.prod(s) / budget)
+  )

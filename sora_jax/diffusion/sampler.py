@@ -64,7 +64,8 @@ def gaussian(steps: int, *, stds: tuple[float, ...]) -> np.ndarray:
   marginal deviation. Of `LEVELS` equal levels those are found, by dynamic
   programming, whose steps together stray least from it, in the sum of squares
   of all steps and deviations (Chen et al. 2024, "On the trajectory regularity
-  of ODE-based diffusion sampling", do so along the paths of a model).
+  of ODE-based diffusion sampling", do so along the paths of a model). As in
+  `shifted`, what `dit.shift` moves comes on top.
 
   Args:
     steps: at most LEVELS.

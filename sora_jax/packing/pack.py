@@ -138,3 +138,9 @@ def counts(batch: Mapping[str, np.ndarray]) -> dict[str, int]:
     "tokens": sum(int((segments > 0).sum()) for segments in streams),
     "places": sum(segments.size for segments in streams),
   }
+
+
+def filled(count: int, most: int) -> int:
+  """One of eight numbers up to `most` that holds `count`: few to compile."""
+  step = -(-most // 8)
+  return min(-(-count // step) * step, most)

@@ -10,7 +10,7 @@ import collections
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class Samples:
     for i, names in enumerate(self._names):
       line = dict(there.get(tuple(names), {}))
       more = {STEERED: line.pop(STEERED)} if STEERED in line else {}
-      if line == self._line(i):
+      if _recipe(line) == _recipe(self._line(i)):
         self._told[i] |= more
         self._done.add(i)
     ours = {name for names in self._names for name in names}
@@ -180,6 +180,11 @@ class Samples:
     lines = [*self._others, *map(self._line, indices)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     files.write_text(self.folder / LINES, text)
+
+
+def _recipe(line: Mapping[str, Any]) -> dict[str, Any]:
+  """What of a line makes the video: not where its sources lie."""
+  return {k: v for k, v in line.items() if k != "paths"}
 
 
 def _whole(path: Path) -> bool:

@@ -189,7 +189,9 @@ class Pipeline:
       members = [i for i, z in enumerate(latents) if z.shape == shape]
       for start in range(0, len(members), self.decode_batch):
         some = members[start : start + self.decode_batch]
-        z = np.stack([latents[i] for i in some])
+        count = pack.filled(len(some), self.decode_batch)
+        filled = some + [some[-1]] * (count - len(some))
+        z = np.stack([latents[i] for i in filled])
         videos, _ = self._decoded(frozen, z, None)
         for i, video in zip(some, videos):
           out[i] = video
@@ -211,7 +213,7 @@ class Pipeline:
     """Rows of a call that holds so many: no fewer than devices share."""
     placement, shape = self.objective.placement, (self.rows,)
     ways = placement.devices(("rows",), shape) if placement else 1
-    return -(-min(rows, self.rows) // ways) * ways
+    return -(-pack.filled(rows, self.rows) // ways) * ways
 
   def tokens(self, request: Request) -> int:
     """Of a request's video."""

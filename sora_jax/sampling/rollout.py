@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from sora_jax.sampling import script
 from sora_jax.sampling.pipeline import Pipeline
 from sora_jax.sampling.request import Request
 from sora_jax.types import PyTree, Text, shots_of
@@ -80,7 +81,7 @@ class Rollout:
 
     Raises:
       ValueError: for a block that leaves nothing to make, or whose end is
-        given.
+        given, and for a script on the way.
     """
     self.check(requests, frames)
     videos = [self._begun(request) for request in requests]
@@ -88,7 +89,7 @@ class Rollout:
       told = follow(min(v.made for v in open_)) if follow else None
       if told is not None:
         for video in open_:
-          video.turn(told)
+          video.turn(script.one_shot(told))
       parts = self._round(params, frozen, open_)
       for video, part in zip(open_, parts):
         left = frames - video.made

@@ -58,3 +58,14 @@ def parse(prompt: str, fps: float) -> Text:
       raise fault(mark.end(), "a shot without a caption")
     shots.append((first, caption))
   return tuple(shots)
+
+
+def one_shot(prompt: str) -> str:
+  """The prompt, if it is plain.
+
+  Raises:
+    ValueError: for a script.
+  """
+  if isinstance(parse(prompt, fps=1.0), str):
+    return prompt
+  raise ValueError(f"{prompt!r} is a script: say one shot, without times.")

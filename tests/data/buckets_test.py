@@ -70,20 +70,25 @@ def test_impossible_budgets_are_refused():
     buckets.table(1, (8, 64))
 
 
-@pytest.mark.parametrize("size", [(90, 160), (480, 854), (40, 40), (20, 160)])
-def test_a_picture_of_any_shape_is_hardly_cut(size):
-  shown = buckets.fitting(size, 64, (8, 8), most=0.05)
-  assert buckets.lost(size, shown) < 0.05
-  assert shown[0] * shown[1] <= 64 * 64
+@pytest.mark.parametrize("tokens", [16, 64, 256])
+@pytest.mark.parametrize(
+  "size", [(90, 160), (480, 854), (120, 160), (30, 20), (40, 40), (20, 80)]
+)
+def test_a_picture_of_any_shape_is_hardly_cut_nor_made_small(size, tokens):
+  shown = buckets.fitting(size, tokens, (8, 8))
+  assert buckets.lost(size, shown) <= (0.1 if tokens == 16 else 0.063) + 1e-9
+  used = shown[0] * shown[1] / 64 / tokens
+  assert 0.7 <= used <= 1
   assert shown[0] % 8 == shown[1] % 8 == 0
-  turned = buckets.fitting(size[::-1], 64, (8, 8), most=0.05)
+  turned = buckets.fitting(size[::-1], tokens, (8, 8))
   assert turned == shown[::-1]
 
 
-def test_the_largest_size_is_taken_or_the_one_that_cuts_least():
-  assert buckets.fitting((40, 40), 64, (8, 8), most=0.05) == (64, 64)
-  assert buckets.fitting((120, 160), 64, (8, 8), most=0.05) == (56, 72)
-  assert buckets.fitting((120, 160), 64, (8, 8), most=0.0) == (48, 64)
-  assert buckets.fitting((1000, 10), 4, (8, 8), most=0.05) == (32, 8)
+def test_the_size_that_wastes_least_is_taken():
+  assert buckets.fitting((40, 40), 64, (8, 8)) == (64, 64)
+  # Rather a size that models are trained on than one that cuts 5 % less.
+  assert buckets.fitting((90, 160), 64, (8, 8)) == (48, 80)
+  assert buckets.fitting((20, 80), 64, (8, 8)) == (32, 128)
+  assert buckets.fitting((1000, 10), 4, (8, 8)) == (32, 8)
   assert buckets.lost((10, 20), (8, 8)) == 0.5
   assert buckets.lost((16, 16), (8, 8)) == 0

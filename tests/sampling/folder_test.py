@@ -64,6 +64,17 @@ def test_another_recipe_or_a_lost_file_is_made_again(tmp_path):
   assert lines(tmp_path) == ["two.mp4"]
 
 
+def test_a_source_may_have_moved(tmp_path):
+  told = [one | {"paths": {"source": "a.png"}} for one in TOLD]
+  make(samples(tmp_path, told), [0, 1, 2])
+  told = [one | {"paths": {"source": "elsewhere/a.png"}} for one in TOLD]
+  moved = samples(tmp_path, told)
+  assert moved.missing == []
+  moved.end()
+  text = (tmp_path / "samples" / LINES).read_text()
+  assert text.count("elsewhere/a.png") == 3
+
+
 def test_videos_that_are_in_nobodys_way_stay(tmp_path):
   make(samples(tmp_path), [0, 1, 2])
   other = samples(tmp_path, TOLD[:1], ["another"])

@@ -54,6 +54,11 @@ def test_a_minute_takes_no_more_memory_than_some_seconds(
   assert late[0] - early[0] < 30_000 and late[1] == early[1]
 
 
+def test_no_script_is_said_on_the_way(model):
+  with pytest.raises(ValueError, match=r"is a script: say one shot"):
+    rolled(model, [request()], 40, follow=lambda frame: "[0s] a [1s] b")
+
+
 @pytest.fixture
 def blocks(model, monkeypatch):
   """The requests of all blocks, as they are made."""
