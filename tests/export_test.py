@@ -29,6 +29,7 @@ def run(model, tmp_path_factory):
   config = sections.plain(run.config) | POD
   # A task whose source is not here.
   gone = {"task": "frames", "source": "gone.png", "at": (0, 4)}
+  gone |= {"names": "vbench", "clips": 0}  # with too few of each for it
   config["sample"] = dict(config["sample"]) | gone
   for name, state in (("autoencoder", codec), ("dit", model.state)):
     with checkpoint.Checkpointer(
@@ -112,6 +113,17 @@ def test_an_exported_folder_samples_as_the_run_does(run, folder):
   (other,) = Run.open(folder).sample(prompts, **changes)
   assert one.shape == other.shape
   assert np.abs(one.astype(int) - other).mean() < 3.0
+
+
+def test_long_videos_from_python_are_refused_at_once(run, monkeypatch):
+  monkeypatch.setattr(Run, "restored", None)  # before weights are read
+  fresh, prompt = Run(run.config, run.workdir), "a red three"
+  for seconds, changes, message in (
+    (0, {}, "seconds=0: need more than 0"),
+    (4.0, {"size": (5, 16, 16), "keep": 2}, "raise sample.size"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      fresh.roll(prompt, seconds, **changes)
 
 
 def test_the_card_says_what_it_is(folder):
