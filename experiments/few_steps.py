@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from configs import few_steps
 from experiments import guidance
-from sora_jax.diffusion import sampler
+from sora_jax.diffusion import process, sampler
 
 TEACHER = "teacher, 50 steps"
 METRICS = guidance.METRICS
@@ -36,8 +36,8 @@ def _gaussian(steps: int) -> tuple[float, ...]:
   c = base()
   shift, tokens = c.dit.shift, c.tokens * c.dit.frames
   by = (tokens / shift.base_tokens) ** shift.power
-  found = sampler.gaussian(steps, stds=(0.3, 1.0)).tolist()
-  return tuple(round(t / (by - (by - 1) * t), 6) for t in found)
+  found = process.moved(sampler.gaussian(steps, stds=(0.3, 1.0)), 1 / by)
+  return tuple(round(t, 6) for t in found.tolist())
 
 
 def sweep() -> Iterator[tuple[str, dict[str, object]]]:

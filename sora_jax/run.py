@@ -73,7 +73,7 @@ class Run:
     config = sections.config_of(checkpoint.load_config(workdir / "dit"))
     trained.elsewhere(config)
     plain = {"task": "t2v", "at": (), "clips": 0, "negative": "", "scales": ()}
-    config.sample.update(plain | {"names": "index"})
+    config.sample.update(plain, names="index")
     config.stages = tuple(s for s in config.stages if s != "sample")
     return cls(config, workdir)
 
@@ -345,8 +345,7 @@ class Run:
       **changes: see `build.request`; source="picture.png" or uint8 pixels.
     """
     asked = build.asked(self.config, prompts, **changes)
-    pipeline, state = self._sampler
-    return pipeline(state.ema, state.frozen, asked)
+    return self._pipeline(self._state.ema, self._state.frozen, asked)
 
   def roll(
     self,
@@ -358,24 +357,26 @@ class Run:
     """Yields (which video, its next frames) of long ones, as they are made.
 
     Args:
-      prompts: as in `sample`.
+      prompts, **changes: as in `sample`; `size` is that of a block.
       seconds: of each video.
       follow: see `Rollout.__call__`; may change the prompt on the way.
-      **changes: as in `sample`; `size` is that of a block.
     """
     if seconds <= 0:
       raise ValueError(f"seconds={seconds}: need more than 0")
     config = ConfigDict(self.config.to_dict())
     config.sample.rollout.seconds = float(seconds)
     asked, frames = build.asked(config, prompts, **changes), build.long(config)
-    build.rollout(config, self.pipeline()).check(asked, frames)
-    pipeline, state = self._sampler
-    roll = build.rollout(config, pipeline)
-    return roll(state.ema, state.frozen, asked, frames, follow)
+    roll = build.rollout(config, self._pipeline)
+    roll.check(asked, frames)  # before weights are read
+    return roll(self._state.ema, self._state.frozen, asked, frames, follow)
 
   @functools.cached_property
-  def _sampler(self) -> tuple[Pipeline, State]:
-    return self.pipeline(), self.restored("dit")
+  def _pipeline(self) -> Pipeline:
+    return self.pipeline()
+
+  @functools.cached_property
+  def _state(self) -> State:
+    return self.restored("dit")
 
   def restored(self, name: str) -> State:
     """What sampling and evaluation need of a trained stage.

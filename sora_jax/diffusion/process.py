@@ -67,12 +67,22 @@ TIMES: dict[str, Callable[..., Array]] = {
 }
 
 
+def moved(time: Array, by: Array | float) -> Array:
+  """Times in [0, 1] towards noise, 0 and 1 kept: by u / (1 + (by - 1) u).
+
+  Args:
+    time: any array.
+    by: > 0, broadcasts with time; 1 / by moves them back.
+  """
+  return by * time / (1 + (by - 1) * time)
+
+
 def shift(time: Array, tokens: Array, base_tokens: int, power: float) -> Array:
   """Moves times towards noise for clips of more tokens, keeping 0 and 1.
 
-  u' = s u / (1 + (s - 1) u) with s = (tokens / base_tokens) ** power. A longer
-  or larger clip is more redundant, so the same noise hides less of it (Esser
-  et al. 2024 use power 0.5).
+  They are `moved` by (tokens / base_tokens) ** power. A longer or larger clip
+  is more redundant, so the same noise hides less of it (Esser et al. 2024 use
+  power 0.5).
 
   Args:
     time: any shape, in [0, 1].
@@ -80,8 +90,7 @@ def shift(time: Array, tokens: Array, base_tokens: int, power: float) -> Array:
     base_tokens: the clip size at which nothing moves.
     power: 0 switches the shift off.
   """
-  s = (jnp.maximum(tokens, 1) / base_tokens) ** power
-  return s * time / (1 + (s - 1) * time)
+  return moved(time, (jnp.maximum(tokens, 1) / base_tokens) ** power)
 
 
 def of_velocity(

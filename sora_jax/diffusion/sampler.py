@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sora_jax.diffusion.process import of_velocity
+from sora_jax.diffusion.process import moved, of_velocity
 from sora_jax.diffusion.solvers import Past
 from sora_jax.types import Array
 
@@ -47,14 +47,13 @@ def logit(steps: int, *, span: float) -> np.ndarray:
 
 
 def shifted(steps: int, *, by: float) -> np.ndarray:
-  """Steps that are short towards noise: by u / (1 + (by - 1) u) of equal u.
+  """Equal steps, `moved` towards noise.
 
   Args:
     by: > 0; 1 is `uniform` (Esser et al. 2024, equation 23). That of training,
       `dit.shift`, by the tokens of a clip, comes on top.
   """
-  u = uniform(steps)
-  return np.float32(by * u / (1 + (by - 1) * u))
+  return moved(uniform(steps), np.float32(by))
 
 
 def gaussian(steps: int, *, stds: tuple[float, ...]) -> np.ndarray:

@@ -141,6 +141,9 @@ def counts(batch: Mapping[str, np.ndarray]) -> dict[str, int]:
 
 
 def filled(count: int, most: int) -> int:
-  """One of eight numbers up to `most` that holds `count`: few to compile."""
+  """Hardly more than `count`, at most `most`: few shapes to compile.
+
+  A power of two up to an eighth of `most`, or so many eighths.
+  """
   step = -(-most // 8)
-  return min(-(-count // step) * step, most)
+  return min(1 << (count - 1).bit_length(), -(-count // step) * step, most)

@@ -98,10 +98,9 @@ class Samples:
     there = {tuple(line["files"]): line for line in found}
     self._done = set()
     for i, names in enumerate(self._names):
-      line = dict(there.get(tuple(names), {}))
-      more = {STEERED: line.pop(STEERED)} if STEERED in line else {}
+      line = there.get(tuple(names), {})
       if _recipe(line) == _recipe(self._line(i)):
-        self._told[i] |= more
+        self._told[i] |= {k: v for k, v in line.items() if k == STEERED}
         self._done.add(i)
     ours = {name for names in self._names for name in names}
     self._others = [line for line in found if not ours & set(line["files"])]
@@ -183,8 +182,8 @@ class Samples:
 
 
 def _recipe(line: Mapping[str, Any]) -> dict[str, Any]:
-  """What of a line makes the video: not where its sources lie."""
-  return {k: v for k, v in line.items() if k != "paths"}
+  """What of a line is asked for: not what was said, nor where sources lie."""
+  return {k: v for k, v in line.items() if k not in (STEERED, "paths")}
 
 
 def _whole(path: Path) -> bool:

@@ -102,3 +102,14 @@ def test_counts_are_of_what_the_layouts_hold():
     "tokens": sum(lengths) + sum(riders),
     "places": video.rows * (64 + 20),
   }
+
+
+@pytest.mark.parametrize("most", [1, 2, 8, 20, 64, 128])
+def test_few_shapes_hold_any_number_with_little_room_to_spare(most):
+  counts = range(1, most + 1)
+  found = [pack.filled(count, most) for count in counts]
+  assert found[0] == 1 and found[-1] == most and found == sorted(found)
+  assert len(set(found)) <= 8 + 4
+  for count, holds in zip(counts, found):
+    assert count <= holds <= most
+    assert holds - count < min(count, -(-most // 8))
