@@ -248,14 +248,16 @@ def test_what_is_sampled_already_is_not_sampled_again(copy, tiny):
   shutil.rmtree(copy / "samples")
   lines, before = sampled(copy, tiny, prompts=prompts)
   names = [line["files"][0] for line in lines]
-  whole = (copy / "samples" / names[1]).read_bytes()
+  video = copy / "samples" / names[1]
+  whole, frames = video.read_bytes(), media.read(video)[0]
   # Interrupted while the second was written, and the last one's line.
-  (copy / "samples" / names[1]).unlink()
+  video.unlink()
   text = "\n".join(map(json.dumps, lines))
   (copy / "samples" / "samples.jsonl").write_text(text[:-9])
   again, after = sampled(copy, tiny, prompts=prompts)
   assert again == lines
-  assert (copy / "samples" / names[1]).read_bytes() == whole
+  np.testing.assert_array_equal(media.read(video)[0], frames)
+  assert video.read_bytes() == whole
   assert after[names[0]] == before[names[0]]
   assert after[names[1]] > before[names[1]]
   # Another sampler makes all of them anew.
