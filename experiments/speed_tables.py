@@ -36,7 +36,7 @@ SPEED = {
   },
   "attention": {
     f"{name}_speed_vs_full_8": f"attention `{name}` over `full`, 8 clips a row"
-    for name in ("blocks", "library", "window", "factorised")
+    for name in ("tiled", "blocks", "library", "window", "factorised")
   },
   "training": {
     "levels_overhead": "a step with levels by frame takes longer by",

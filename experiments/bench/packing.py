@@ -7,8 +7,8 @@ three layouts: packed, several clips a row; padded, one clip a row that is as
 long as the longest; bucketed, one clip a row of its own length, a batch and a
 compilation for every length. Batches hold about as many token places in all
 three, and the layouts run in turns, each with the attention that suits it:
-packed rows by blocks, which skips what lies in other clips; buckets in full,
-since nothing is masked; padded rows with the faster of both. Clips are those of
+packed rows in tiles, which skips what lies in other clips; buckets in full,
+since nothing is masked; padded rows with the fastest of these and blocks. Clips are those of
 a folder, if one is given, and of the world in several lengths, at three scales.
 Latents are random numbers of the clips' sizes: what is measured does not depend
 on them.
@@ -157,12 +157,16 @@ def changed(c: ConfigDict, attention: str, clips: int) -> ConfigDict:
 
 # name -> layout, attention
 SIDES = {
-  "packed": ("packed", "blocks"),
+  "packed": ("packed", "tiled"),
   "padded": ("padded", "full"),
   "padded by blocks": ("padded", "blocks"),
+  "padded in tiles": ("padded", "tiled"),
   "bucketed": ("bucketed", "full"),
 }
-RIVALS = {"padded": ("padded", "padded by blocks"), "bucketed": ("bucketed",)}
+RIVALS = {
+  "padded": ("padded", "padded by blocks", "padded in tiles"),
+  "bucketed": ("bucketed",),
+}
 
 
 def main(argv: list[str]) -> None:

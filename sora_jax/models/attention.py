@@ -6,9 +6,8 @@ tokens of its own segment, one of 1 to `clips`. Padding (segment 0) is finite
 and reaches nobody. Softmax is in float32.
 
 A dense mask computes what it forbids, so "full" and "library" are for rows of
-one clip or few; of many, "blocks" is for CPUs and "packed" for GPUs. On these
-"packed" wants the tokens of a clip together and clips in order, as the models
-have them.
+one clip or few; of many, "tiled" is for CPUs and "packed" for GPUs. Both want
+the tokens of a clip together and clips in order, as the models have them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.gpu import attention as gpu
 from jax.experimental.pallas.ops.tpu import splash_attention as tpu
 
-from sora_jax.models import block_attention
+from sora_jax.models import block_attention, tile_attention
 from sora_jax.models.block_attention import NEGATIVE, Mask, Where
 from sora_jax.types import Array
 
@@ -31,6 +30,7 @@ except ImportError:
   cudnn = None
 
 BLOCK = 48  # tokens; on two cores faster than 32, 64, 96 and 128
+TILED = (48, 96, 144, 192, 256, 384)  # tokens of the tiles of "tiled"
 WINDOW = (2, 4, 4)  # patches that "window" looks away in (t, h, w)
 TILE = 128  # tokens of the kernels' blocks
 HALF = (jnp.bfloat16, jnp.float16)  # what cuDNN's kernels take
@@ -158,10 +158,22 @@ def spans(segments: Array, clips: int) -> tuple[Array, Array, Array]:
 
 
 def blocks(q, k, v, segments, positions, clips):
-  """Only blocks of tokens that share a clip: for rows of many clips."""
+  """Only blocks of tokens that share a clip, which may lie in pieces."""
   del clips
   where = Where(segments, positions)
   return block_attention.attend(q, k, v, where, block_attention.same, BLOCK)
+
+
+def tiled(q, k, v, segments, positions, clips):
+  """Each clip for itself: for rows of many clips, on a CPU.
+
+  Rows come out as NaN whose clips lie in pieces, out of order or beyond
+  `clips`.
+  """
+  del positions
+  start, size, together = spans(segments, clips)
+  out = tile_attention.attend(q, k, v, start, size, TILED)
+  return jnp.where(together[:, None, None, None], out, jnp.nan)
 
 
 def _tiles(x: Array) -> Array:
@@ -256,6 +268,7 @@ EXACT: dict[str, Callable[..., Array]] = {
   "library": library,
   "packed": packed,
   "blocks": blocks,
+  "tiled": tiled,
   "flash": flash,
   "splash": splash,
 }

@@ -114,7 +114,7 @@ def test_gradients_are_finite_and_do_not_leak(name):
   assert np.isfinite(compiled(name)(q, k, v, segments, positions)).all()
 
 
-@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("name", [n for n in ATTENTION if n != "tiled"])
 def test_order_of_the_row_does_not_matter(name):
   args = inputs()
   order = np.random.default_rng(2).permutation(SEGMENTS.shape[1])

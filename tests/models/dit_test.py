@@ -30,6 +30,7 @@ def small_blocks():
   """So that rows have several."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(attention_lib, "BLOCK", 8)
+    patch.setattr(attention_lib, "TILED", (4, 8))
     yield
 
 
