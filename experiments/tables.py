@@ -331,6 +331,7 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "scaling": lambda: of_sweep("scaling", LEARNED, compute=True),
   "framing": lambda: of_sweep("framing", FRAMED),
   "levels": lambda: of_sweep("levels", LEVELS),
+  "joint": lambda: of_sweep("joint", READ),
   "transfer": transferred,
   "packing": lambda: of_sweep("packing", PACKED),
   "ablation": ablation,

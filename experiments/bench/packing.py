@@ -8,10 +8,10 @@ long as the longest; bucketed, one clip a row of its own length, a batch and a
 compilation for every length. Batches hold about as many token places in all
 three, and the layouts run in turns, each with the attention that suits it:
 packed rows in tiles, which skips what lies in other clips; buckets in full,
-since nothing is masked; padded rows with the fastest of these and blocks. Clips are those of
-a folder, if one is given, and of the world in several lengths, at three scales.
-Latents are random numbers of the clips' sizes: what is measured does not depend
-on them.
+since nothing is masked; padded rows with the fastest of these and blocks. Clips
+are those of a folder, if one is given, and of the world in several lengths, at
+three scales. Latents are random numbers of the clips' sizes: what is measured
+does not depend on them.
 
 Figures: `fill`, the share of token places that hold data; real tokens a second
 against the other two, compilations left out; and how often the packed step

@@ -30,7 +30,8 @@ except ImportError:
   cudnn = None
 
 BLOCK = 48  # tokens; on two cores faster than 32, 64, 96 and 128
-TILED = (48, 96, 144, 192, 256, 384)  # tokens of the tiles of "tiled"
+TILED = (48, 64, 96, 128, 192, 256, 384)  # tokens of a clip of one tile
+SEVERAL = 192  # tokens of the tiles of longer clips
 WINDOW = (2, 4, 4)  # patches that "window" looks away in (t, h, w)
 TILE = 128  # tokens of the kernels' blocks
 HALF = (jnp.bfloat16, jnp.float16)  # what cuDNN's kernels take
@@ -172,7 +173,7 @@ def tiled(q, k, v, segments, positions, clips):
   """
   del positions
   start, size, together = spans(segments, clips)
-  out = tile_attention.attend(q, k, v, start, size, TILED)
+  out = tile_attention.attend(q, k, v, start, size, TILED, SEVERAL)
   return jnp.where(together[:, None, None, None], out, jnp.nan)
 
 

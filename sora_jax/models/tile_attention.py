@@ -1,11 +1,12 @@
 """Attention of packed clips, each for itself, in tiles that begin with it.
 
-A clip is one tile of the smallest size that holds it, or several of the largest
-one, which meet in pairs with a running softmax (Milakov & Gimelshein 2018; Dao
-et al. 2022). So a row costs about the sum of the squares of its clips' lengths,
-in matrices that are large enough to occupy a CPU, and memory does not grow with
-the square of any. Written in plain JAX: where clips lie is data, how many tiles
-there are is the length of a loop, and nothing recompiles.
+A clip is one tile of the smallest size that holds it. Longer ones are several
+tiles of one size, which meet in pairs with a running softmax (Milakov &
+Gimelshein 2018; Dao et al. 2022). So a row costs about the sum of the squares
+of its clips' lengths, in matrices that are large enough to occupy a CPU, and
+memory does not grow with the square of any. Written in plain JAX: where clips
+lie is data, how many tiles there are is the length of a loop, and nothing
+recompiles; but every size of tile is compiled, and takes its time.
 """
 
 from __future__ import annotations
@@ -43,7 +44,13 @@ class _Tiles(NamedTuple):
 
 
 def attend(
-  q: Array, k: Array, v: Array, start: Array, size: Array, tiles: Sequence[int]
+  q: Array,
+  k: Array,
+  v: Array,
+  start: Array,
+  size: Array,
+  tiles: Sequence[int],
+  several: int,
 ) -> Array:
   """Softmax attention within clips; padding gives and gets 0.
 
@@ -53,7 +60,8 @@ def attend(
     v: values.
     start: int32 [R, M], the first token of each clip.
     size: int32 [R, M], its tokens, which lie together; 0 if it is not there.
-    tiles: sizes in tokens, from small to large.
+    tiles: sizes in tokens, from small to large, of clips that are one tile.
+    several: that of longer ones; no more than the largest tile.
 
   Returns:
     [R, L, N, K].
@@ -65,24 +73,31 @@ def attend(
   q, k, v = (
     jnp.pad(x.swapaxes(1, 2), width) for x in (q * q.shape[-1] ** -0.5, k, v)
   )
+  flat = start.reshape(-1), size.reshape(-1)
   kinds = [
-    _of_size(start, size, below, tile, tile == tiles[-1], length)
+    _listed(*flat, jnp.where((size > below) & (size <= tile), 1, 0), tile, 0)
     for below, tile in zip((0, *tiles), tiles)
   ]
+  if length > tiles[-1]:
+    number = jnp.where(size > tiles[-1], -(-size // several), 0)
+    kinds.append(_listed(*flat, number, several, length // several))
+    tiles += (several,)
   out = _attend(tiles, q, k, v, kinds)
   return out[:, :, :length].swapaxes(1, 2)
 
 
-def _of_size(start, size, below, tile, last, length) -> _Tiles:
-  """The tiles of clips that are longer than `below`, and no longer than one."""
-  rows, clips = size.shape
-  number = -(-size // tile) if last else size <= tile
-  number = jnp.where(size > below, number, 0).reshape(-1)
+def _listed(start, size, number, tile, more) -> _Tiles:
+  """The tiles of clips [R * M] of which each has a `number` [R, M].
+
+  Together they are at most one for each clip, and `more` for each row.
+  """
+  rows, clips = number.shape
+  number = number.reshape(-1)
   end = jnp.cumsum(number)
-  index = jnp.arange(rows * (clips + length // tile if last else clips))
+  index = jnp.arange(rows * (clips + more))
   clip = jnp.searchsorted(end, index, side="right")
   clip = jnp.minimum(clip, rows * clips - 1)  # behind the last
-  start, size = start.reshape(-1)[clip], size.reshape(-1)[clip]
+  start, size = start[clip], size[clip]
   at = start + (index - (end - number)[clip]) * tile
   return _Tiles(clip // clips, at, start, start + size, end[-1])
 

@@ -31,6 +31,7 @@ def small_blocks():
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(attention_lib, "BLOCK", 8)
     patch.setattr(attention_lib, "TILED", (4, 8))
+    patch.setattr(attention_lib, "SEVERAL", 8)
     yield
 
 

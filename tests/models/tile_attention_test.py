@@ -7,10 +7,10 @@ import pytest
 
 from sora_jax.models import attention, tile_attention
 
-TILES = (4, 8)
+TILES, SEVERAL = (4, 8), 8
 CLIPS = 5
-# Clips of each row of 50: below, at and above the tiles; several of the largest
-# ones up to the row's end; one that is all; few and padding; none.
+# Clips of each row of 50: below, at and above the tiles, the last up to the row's
+# end; one clip that is all; few and padding; none.
 LENGTHS = ((3, 4, 5, 8, 30), (50,), (9, 17, 1), ())
 
 
@@ -24,9 +24,9 @@ def case(lengths=LENGTHS):
   return q, k, v, segments
 
 
-def tiled(q, k, v, segments, tiles=TILES):
+def tiled(q, k, v, segments, tiles=TILES, several=SEVERAL):
   start, size, _ = attention.spans(segments, CLIPS)
-  return tile_attention.attend(q, k, v, start, size, tiles)
+  return tile_attention.attend(q, k, v, start, size, tiles, several)
 
 
 def dense(q, k, v, segments):
@@ -35,8 +35,10 @@ def dense(q, k, v, segments):
   return jnp.where((segments > 0)[..., None, None], out, 0)
 
 
-@pytest.mark.parametrize("tiles", [(4, 8), (8,), (16, 50), (64,), (3, 100)])
-def test_equals_attention_with_its_gradients(tiles):
+@pytest.mark.parametrize(
+  "tiles, several", [((4, 8), 8), ((8,), 3), ((16, 50), 16), ((3, 100), 7)]
+)
+def test_equals_attention_with_its_gradients(tiles, several):
   *qkv, segments = case()
   weight = np.random.default_rng(1).normal(size=qkv[0].shape)
 
@@ -47,7 +49,7 @@ def test_equals_attention_with_its_gradients(tiles):
 
     return jax.jit(jax.value_and_grad(total, has_aux=True))
 
-  (_, ours), grads = loss(lambda *x: tiled(*x, segments, tiles))(qkv)
+  (_, ours), grads = loss(lambda *x: tiled(*x, segments, tiles, several))(qkv)
   (_, wanted), exact = loss(lambda *x: dense(*x, segments))(qkv)
   np.testing.assert_allclose(ours, wanted, atol=2e-6)
   for a, b in zip(grads, exact):
@@ -64,20 +66,25 @@ def test_other_clips_and_padding_do_not_matter():
   np.testing.assert_array_equal(tiled(q, k, v, segments)[0, mine], before)
 
 
-def test_each_clip_has_the_smallest_tile_that_holds_it():
+def test_each_clip_has_the_smallest_tile_that_holds_it(monkeypatch):
   """Its cost is the number of pairs of tiles."""
-  *_, segments = case()
-  start, size, _ = attention.spans(segments, CLIPS)
-  small = tile_attention._of_size(start, size, 0, 4, False, 50)
-  large = tile_attention._of_size(start, size, 4, 8, True, 50)
-  # Row 0: 3 and 4 tokens; then 5, 8 and 30 in 1 + 1 + 4 tiles, by hand.
-  assert int(small.count) == 2 + 0 + 1
-  assert int(large.count) == (1 + 1 + 4) + 7 + (2 + 3)
-  count = int(large.count)
-  place = list(zip(np.asarray(large.row)[:count], np.asarray(large.at)[:count]))
-  assert place[:6] == [(0, 7), (0, 12), (0, 20), (0, 28), (0, 36), (0, 44)]
-  assert place[6:8] == [(1, 0), (1, 8)]
-  assert len(set(place)) == count <= len(large.row)
+  *qkv, segments = case()
+  found = {}
+
+  def spy(tiles, q, k, v, kinds):
+    found.update(enumerate(zip(tiles, kinds)))
+    return q
+
+  monkeypatch.setattr(tile_attention, "_attend", spy)
+  tiled(*qkv, segments)
+  (four, small), (eight, large), (several, long) = found.values()
+  assert (four, eight, several) == (4, 8, SEVERAL)
+  # Clips of 3 and 4 tokens, and of 1; of 5 and 8; of 30, 50, 9 and 17: by hand.
+  assert [int(kind.count) for kind in (small, large, long)] == [3, 2, 4 + 7 + 5]
+  places = list(zip(np.asarray(long.row), np.asarray(long.at)))
+  assert places[:4] == [(0, 20), (0, 28), (0, 36), (0, 44)]
+  assert places[4:6] == [(1, 0), (1, 8)]
+  assert len(set(places[:16])) == 16 <= len(places)
 
 
 def test_where_clips_lie_is_data():
