@@ -9,8 +9,8 @@ from sora_jax.models import attention, tile_attention
 
 TILES, SEVERAL = (4, 8), 8
 CLIPS = 5
-# Clips of each row of 50: below, at and above the tiles, the last up to the row's
-# end; one clip that is all; few and padding; none.
+# Clips of rows of 50: below, at and above the tiles, up to the row's end; one
+# clip that is all; few and padding; none.
 LENGTHS = ((3, 4, 5, 8, 30), (50,), (9, 17, 1), ())
 
 
