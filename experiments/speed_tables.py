@@ -32,6 +32,7 @@ SPEED = {
     "fill": "share of places in packed rows that hold data",
     "tokens_per_s_vs_padded": "packed, tokens a second over padding",
     "tokens_per_s_vs_bucketed": "packed, tokens a second over exact buckets",
+    "tokens_per_s_vs_blocks": "packed, attention `tiled` over `blocks`",
     "compilations_after_warmup": "packed, compilations after the first step",
   },
   "attention": {

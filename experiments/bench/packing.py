@@ -14,8 +14,8 @@ three scales. Latents are random numbers of the clips' sizes: what is measured
 does not depend on them.
 
 Figures: `fill`, the share of token places that hold data; real tokens a second
-against the other two, compilations left out; and how often the packed step
-compiles after its first batch, over an epoch.
+against the other two, and against packed rows by blocks, compilations left out;
+and how often the packed step compiles after its first batch, over an epoch.
 """
 
 from __future__ import annotations
@@ -158,6 +158,7 @@ def changed(c: ConfigDict, attention: str, clips: int) -> ConfigDict:
 # name -> layout, attention
 SIDES = {
   "packed": ("packed", "tiled"),
+  "packed by blocks": ("packed", "blocks"),
   "padded": ("padded", "full"),
   "padded by blocks": ("padded", "blocks"),
   "padded in tiles": ("padded", "tiled"),
@@ -166,6 +167,7 @@ SIDES = {
 RIVALS = {
   "padded": ("padded", "padded by blocks", "padded in tiles"),
   "bucketed": ("bucketed",),
+  "blocks": ("packed by blocks",),
 }
 
 

@@ -21,7 +21,8 @@ from jax.experimental.pallas.ops.gpu import attention as gpu
 from jax.experimental.pallas.ops.tpu import splash_attention as tpu
 
 from sora_jax.models import block_attention, tile_attention
-from sora_jax.models.block_attention import NEGATIVE, Mask, Where
+from sora_jax.models.block_attention import Mask, Where
+from sora_jax.models.running_softmax import NEGATIVE
 from sora_jax.types import Array
 
 try:  # not public: what is public of it takes no offsets
@@ -30,8 +31,10 @@ except ImportError:
   cudnn = None
 
 BLOCK = 48  # tokens; on two cores faster than 32, 64, 96 and 128
-TILED = (48, 64, 96, 128, 192, 256, 384)  # tokens of a clip of one tile
-SEVERAL = 192  # tokens of the tiles of longer clips
+# Of "tiled": tokens of a clip of one tile, and of the tiles of longer ones. On
+# two cores faster than fewer sizes, which would compile sooner.
+CLIP_TILES = (48, 64, 96, 128, 192, 256, 384)
+LONG_TILE = 192
 WINDOW = (2, 4, 4)  # patches that "window" looks away in (t, h, w)
 TILE = 128  # tokens of the kernels' blocks
 HALF = (jnp.bfloat16, jnp.float16)  # what cuDNN's kernels take
@@ -173,7 +176,7 @@ def tiled(q, k, v, segments, positions, clips):
   """
   del positions
   start, size, together = spans(segments, clips)
-  out = tile_attention.attend(q, k, v, start, size, TILED, SEVERAL)
+  out = tile_attention.attend(q, k, v, start, size, CLIP_TILES, LONG_TILE)
   return jnp.where(together[:, None, None, None], out, jnp.nan)
 
 

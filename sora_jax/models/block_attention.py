@@ -1,11 +1,10 @@
 """Attention that skips what its mask forbids, block by block.
 
 Rows are cut into blocks of tokens. A block of queries meets only those blocks
-of keys in which its mask allows something, with a running softmax (Milakov &
-Gimelshein 2018; Dao et al. 2022), so that a row of clips costs about the sum of
-the squares of their lengths, if the tokens of a clip lie together. It is
-written in plain JAX: which blocks meet is data, their number is the length of a
-loop, and nothing recompiles.
+of keys in which its mask allows something, with a running softmax, so that a
+row of clips costs about the sum of the squares of their lengths, if the tokens
+of a clip lie together. It is written in plain JAX: which blocks meet is data,
+their number is the length of a loop, and nothing recompiles.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sora_jax.models import running_softmax as softmax
+from sora_jax.models.running_softmax import NEGATIVE
 from sora_jax.types import Array
-
-NEGATIVE = -1e30  # finite, so that no row of scores is all -inf
 
 
 class Where(NamedTuple):
@@ -110,7 +109,7 @@ def _meetings(where: Where, mask: Mask, rows: int) -> _Meetings:
 
 def _scores(mask, q, k, where_q, where_k):
   """float32 [N, b, b], NEGATIVE where the mask forbids."""
-  score = jnp.einsum("nik,njk->nij", q, k, preferred_element_type=jnp.float32)
+  score = softmax.dot("nik,njk->nij", q, k)
   return jnp.where(_allowed(mask, where_q, where_k), score, NEGATIVE)
 
 
@@ -123,31 +122,14 @@ def _forward(mask, q, k, v, where, meetings):
   def queries(args):
     q, here, blocks, count = args
 
-    def keys(i, carry):
-      top, total, out = carry
+    def keys(i, sums):
       j = blocks[i]
       score = _scores(mask, q, k[j], here, Where(*(x[j] for x in where)))
-      new = jnp.maximum(top, score.max(axis=-1))
-      # Where all so far is forbidden this is 1, and shrinks to 0 later.
-      weight = jnp.exp(score - new[..., None])
-      shrink = jnp.exp(top - new)
-      out = out * shrink[..., None] + jnp.einsum(
-        "nij,njk->nik",
-        weight.astype(v.dtype),
-        v[j],
-        preferred_element_type=jnp.float32,
-      )
-      return new, total * shrink + weight.sum(axis=-1), out
+      return softmax.merge(sums, score, v[j])
 
-    start = (
-      jnp.full(q.shape[:-1], NEGATIVE, jnp.float32),
-      jnp.zeros(q.shape[:-1], jnp.float32),
-      jnp.zeros(q.shape, jnp.float32),
-    )
-    top, total, out = jax.lax.fori_loop(0, count, keys, start)
-    real = here.segments > 0  # the rest met nothing that it may look at
-    out = jnp.where(real[:, None], out / total[..., None], 0)
-    norm = jnp.where(real, top + jnp.log(total), -NEGATIVE)
+    sums = jax.lax.fori_loop(0, count, keys, softmax.begin(q))
+    # The rest met nothing that it may look at.
+    out, norm = softmax.finish(sums, (here.segments > 0)[:, None])
     return out.astype(v.dtype), norm
 
   out, norm = jax.lax.map(queries, (q, where, *meetings))
@@ -156,9 +138,8 @@ def _forward(mask, q, k, v, where, meetings):
 
 def _backward(mask, saved, d_out):
   q, k, v, where, meetings, out, norm = saved
-  # What the softmax's gradient takes off every score of a query.
-  mean = (d_out.astype(jnp.float32) * out.astype(jnp.float32)).sum(axis=-1)
-  dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  mean = d_out.astype(jnp.float32) * out.astype(jnp.float32)
+  mean = mean.sum(axis=-1, keepdims=True)
 
   def queries(carry, args):
     q, d_out, norm, mean, here, blocks, count = args
@@ -167,13 +148,8 @@ def _backward(mask, saved, d_out):
       d_q, d_k, d_v = carry
       j = blocks[i]
       score = _scores(mask, q, k[j], here, Where(*(x[j] for x in where)))
-      weight = jnp.exp(score - norm[..., None])
-      d_weight = dot("nik,njk->nij", d_out, v[j])
-      d_score = (weight * (d_weight - mean[..., None])).astype(q.dtype)
-      d_q += dot("nij,njk->nik", d_score, k[j])
-      d_k = d_k.at[j].add(dot("nij,nik->njk", d_score, q))
-      d_v = d_v.at[j].add(dot("nij,nik->njk", weight.astype(v.dtype), d_out))
-      return d_q, d_k, d_v
+      more = softmax.gradients(score, norm, mean, q, k[j], v[j], d_out)
+      return d_q + more[0], d_k.at[j].add(more[1]), d_v.at[j].add(more[2])
 
     start = (jnp.zeros(q.shape, jnp.float32), *carry)
     d_q, *carry = jax.lax.fori_loop(0, count, keys, start)

@@ -177,8 +177,8 @@ class DiT(nn.Module):
       packed.levels
     )  # [R, K, D]
 
-    # Clip by clip: attention by blocks has little to look at then, and that by
-    # cuDNN's packed sequences wants it.
+    # Clip by clip: attention in tiles and that by cuDNN's packed sequences want
+    # it, and attention by blocks has little to look at then.
     order, back = layers.clip_by_clip(segments)
     place = layers.place(
       layers.reorder(positions, order),

@@ -1,12 +1,12 @@
 """Attention of packed clips, each for itself, in tiles that begin with it.
 
 A clip is one tile of the smallest size that holds it. Longer ones are several
-tiles of one size, which meet in pairs with a running softmax (Milakov &
-Gimelshein 2018; Dao et al. 2022). So a row costs about the sum of the squares
-of its clips' lengths, in matrices that are large enough to occupy a CPU, and
-memory does not grow with the square of any. Written in plain JAX: where clips
-lie is data, how many tiles there are is the length of a loop, and nothing
-recompiles; but every size of tile is compiled, and takes its time.
+tiles of one size, which meet in pairs with a running softmax. So a row costs
+about the sum of the squares of its clips' lengths (of lengths rounded up to
+their tiles), in matrices that are large enough to occupy a CPU, and memory does
+not grow with the square of any. Written in plain JAX: where clips lie is data,
+how many tiles there are is the length of a loop, and nothing recompiles; but
+every size of tile is compiled, and takes its time.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sora_jax.models import running_softmax as softmax
+from sora_jax.models.running_softmax import NEGATIVE
 from sora_jax.types import Array
-
-NEGATIVE = -1e30  # finite, so that no row of scores is all -inf
-
-_dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 class _Tiles(NamedTuple):
@@ -50,7 +48,7 @@ def attend(
   start: Array,
   size: Array,
   tiles: Sequence[int],
-  several: int,
+  long_tile: int,
 ) -> Array:
   """Softmax attention within clips; padding gives and gets 0.
 
@@ -59,42 +57,45 @@ def attend(
     k: keys.
     v: values.
     start: int32 [R, M], the first token of each clip.
-    size: int32 [R, M], its tokens, which lie together; 0 if it is not there.
+    size: int32 [R, M], its tokens, which lie together and in no other clip; 0
+      if it is not there.
     tiles: sizes in tokens, from small to large, of clips that are one tile.
-    several: that of longer ones; no more than the largest tile.
+    long_tile: that of longer ones.
 
   Returns:
     [R, L, N, K].
   """
   length = q.shape[1]
   tiles = tuple(dict.fromkeys(min(tile, length) for tile in tiles))
-  # The last tile of a clip may reach beyond its row.
-  width = ((0, 0), (0, 0), (0, tiles[-1]), (0, 0))
-  q, k, v = (
-    jnp.pad(x.swapaxes(1, 2), width) for x in (q * q.shape[-1] ** -0.5, k, v)
-  )
+  ranges = list(zip((0, *tiles), tiles))
+  # How far the last tile of a clip may reach beyond its row.
+  beyond = max(tile - below - 1 for below, tile in ranges)
   flat = start.reshape(-1), size.reshape(-1)
   kinds = [
-    _listed(*flat, jnp.where((size > below) & (size <= tile), 1, 0), tile, 0)
-    for below, tile in zip((0, *tiles), tiles)
+    _listed(*flat, (size > below) & (size <= tile), tile, 0)
+    for below, tile in ranges
   ]
   if length > tiles[-1]:
-    number = jnp.where(size > tiles[-1], -(-size // several), 0)
-    kinds.append(_listed(*flat, number, several, length // several))
-    tiles += (several,)
-  out = _attend(tiles, q, k, v, kinds)
+    number = jnp.where(size > tiles[-1], -(-size // long_tile), 0)
+    kinds.append(_listed(*flat, number, long_tile, length // long_tile))
+    beyond = max(beyond, long_tile - 1)
+  q, k, v = (
+    jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, beyond), (0, 0)))
+    for x in (q * q.shape[-1] ** -0.5, k, v)
+  )
+  out = _attend((tiles, long_tile), q, k, v, kinds)
   return out[:, :, :length].swapaxes(1, 2)
 
 
-def _listed(start, size, number, tile, more) -> _Tiles:
+def _listed(start, size, number, tile, extra) -> _Tiles:
   """The tiles of clips [R * M] of which each has a `number` [R, M].
 
-  Together they are at most one for each clip, and `more` for each row.
+  Together they are at most one for each clip, and `extra` for each row.
   """
   rows, clips = number.shape
-  number = number.reshape(-1)
+  number = number.reshape(-1).astype(jnp.int32)
   end = jnp.cumsum(number)
-  index = jnp.arange(rows * (clips + more))
+  index = jnp.arange(rows * (clips + extra))
   clip = jnp.searchsorted(end, index, side="right")
   clip = jnp.minimum(clip, rows * clips - 1)  # behind the last
   start, size = start[clip], size[clip]
@@ -116,8 +117,36 @@ def _add(x: Array, row: Array, at: Array, more: Array) -> Array:
 
 def _scores(q: Array, k: Array, at: Array, stop: Array) -> Array:
   """float32 [N, tile, tile], NEGATIVE for keys behind the clip."""
-  score = _dot("nik,njk->nij", q, k)
+  score = softmax.dot("nik,njk->nij", q, k)
   return jnp.where(at + jnp.arange(k.shape[1]) < stop, score, NEGATIVE)
+
+
+def _inside(at: Array, stop: Array, tile: int) -> Array:
+  """bool [tile, 1]: which of a tile's tokens are of its clip."""
+  return (at + jnp.arange(tile) < stop)[:, None]
+
+
+def _over_keys(start, stop, tile, alone, body, carry):
+  """`carry` after `body(place, carry)` for every tile of keys of a clip."""
+  if alone:  # no loop to compile
+    return body(start, carry)
+
+  def keys(j, carry):
+    return body(start + j * tile, carry)
+
+  return jax.lax.fori_loop(0, -((start - stop) // tile), keys, carry)
+
+
+def _over_kinds(tiles, kinds, body, carry):
+  """`carry` after body(tile, alone, kind, i, carry) for every tile."""
+  sizes, long_tile = tiles
+  # There is one kind more if clips can be longer than the sizes.
+  for i, kind in enumerate(kinds):
+    alone = i < len(sizes)
+    tile = sizes[i] if alone else long_tile
+    one = functools.partial(body, tile, alone, kind)
+    carry = jax.lax.fori_loop(0, kind.count, one, carry)
+  return carry
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -126,31 +155,17 @@ def _attend(tiles, q, k, v, kinds):
 
 
 def _forward(tiles, q, k, v, kinds):
-  def queries(tile, kind, i, carry):
+  def queries(tile, alone, kind, i, carry):
     row, at, start, stop = (x[i] for x in kind[:4])
     own = _cut(q, row, at, tile)
 
-    def keys(j, carry):
-      top, total, out = carry
-      place = start + j * tile
+    def keys(place, sums):
       score = _scores(own, _cut(k, row, place, tile), place, stop)
-      new = jnp.maximum(top, score.max(axis=-1, keepdims=True))
-      weight = jnp.exp(score - new)
-      shrink = jnp.exp(top - new)
-      values = _cut(v, row, place, tile)
-      more = _dot("nij,njk->nik", weight.astype(v.dtype), values)
-      total = total * shrink + weight.sum(axis=-1, keepdims=True)
-      return new, total, out * shrink + more
+      return softmax.merge(sums, score, _cut(v, row, place, tile))
 
-    begin = (
-      jnp.full((*own.shape[:2], 1), NEGATIVE, jnp.float32),
-      jnp.zeros((*own.shape[:2], 1), jnp.float32),
-      jnp.zeros(own.shape, jnp.float32),
-    )
-    count = -((start - stop) // tile)  # rounded up
-    top, total, out = jax.lax.fori_loop(0, count, keys, begin)
-    inside = (at + jnp.arange(tile) < stop)[:, None]
-    new = out / total, top + jnp.log(total)
+    sums = _over_keys(start, stop, tile, alone, keys, softmax.begin(own))
+    inside = _inside(at, stop, tile)
+    new = softmax.finish(sums, inside)
     return tuple(
       _add(x, row, at, jnp.where(inside, y, 0)) for x, y in zip(carry, new)
     )
@@ -159,50 +174,39 @@ def _forward(tiles, q, k, v, kinds):
     jnp.zeros(q.shape, jnp.float32),
     jnp.zeros((*q.shape[:3], 1), jnp.float32),
   )
-  for tile, kind in zip(tiles, kinds):
-    body = functools.partial(queries, tile, kind)
-    carry = jax.lax.fori_loop(0, kind.count, body, carry)
+  carry = _over_kinds(tiles, kinds, queries, carry)
   out, norm = carry
   return out.astype(v.dtype), (q, k, v, kinds, out, norm)
 
 
 def _backward(tiles, saved, d_out):
   q, k, v, kinds, out, norm = saved
-  # What the softmax's gradient takes off every score of a query.
   mean = (d_out.astype(jnp.float32) * out).sum(axis=-1, keepdims=True)
 
-  def queries(tile, kind, i, carry):
+  def queries(tile, alone, kind, i, carry):
     row, at, start, stop = (x[i] for x in kind[:4])
-    inside = (at + jnp.arange(tile) < stop)[:, None]
-    own, d_own, top, less = (
-      _cut(x, row, at, tile) for x in (q, d_out, norm, mean)
+    inside = _inside(at, stop, tile)
+    own, d_own, log, less = (
+      jnp.where(inside, _cut(x, row, at, tile), 0)
+      for x in (q, d_out, norm, mean)
     )
-    # Of what lies behind the clip no weight is left.
-    top, d_own = jnp.where(inside, top, -NEGATIVE), jnp.where(inside, d_own, 0)
+    log = jnp.where(inside, log, -NEGATIVE)  # of the rest no weight is left
 
-    def keys(j, carry):
+    def keys(place, carry):
       d_q, d_k, d_v = carry
-      place = start + j * tile
-      there = _cut(k, row, place, tile)
-      weight = jnp.exp(_scores(own, there, place, stop) - top)
-      d_weight = _dot("nik,njk->nij", d_own, _cut(v, row, place, tile))
-      d_score = (weight * (d_weight - less)).astype(q.dtype)
-      d_q += _dot("nij,njk->nik", d_score, there)
-      d_k = _add(d_k, row, place, _dot("nij,nik->njk", d_score, own))
-      weight = weight.astype(v.dtype)
-      d_v = _add(d_v, row, place, _dot("nij,nik->njk", weight, d_own))
-      return d_q, d_k, d_v
+      there, values = (_cut(x, row, place, tile) for x in (k, v))
+      score = _scores(own, there, place, stop)
+      more = softmax.gradients(score, log, less, own, there, values, d_own)
+      d_k = _add(d_k, row, place, more[1])
+      return d_q + more[0], d_k, _add(d_v, row, place, more[2])
 
     d_q, *rest = carry
-    count = -((start - stop) // tile)
     begin = (jnp.zeros(own.shape, jnp.float32), *rest)
-    new, *rest = jax.lax.fori_loop(0, count, keys, begin)
+    new, *rest = _over_keys(start, stop, tile, alone, keys, begin)
     return _add(d_q, row, at, new), *rest
 
   carry = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q, k, v))
-  for tile, kind in zip(tiles, kinds):
-    body = functools.partial(queries, tile, kind)
-    carry = jax.lax.fori_loop(0, kind.count, body, carry)
+  carry = _over_kinds(tiles, kinds, queries, carry)
   return *(d.astype(x.dtype) for d, x in zip(carry, (q, k, v))), None
 
 

@@ -30,8 +30,8 @@ def small_blocks():
   """So that rows have several."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(attention_lib, "BLOCK", 8)
-    patch.setattr(attention_lib, "TILED", (4, 8))
-    patch.setattr(attention_lib, "SEVERAL", 8)
+    patch.setattr(attention_lib, "CLIP_TILES", (4, 8))
+    patch.setattr(attention_lib, "LONG_TILE", 8)
     yield
 
 
@@ -216,11 +216,19 @@ def test_a_row_without_padding_gives_the_same():
   )
 
 
-@pytest.mark.parametrize("attention", ["full", "blocks"])
-def test_gradients_packed_equal_unpacked(attention):
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"attention": "full"},
+    {"attention": "blocks"},
+    {"attention": "tiled"},
+    {"attention": "tiled", "remat": "dots"},
+  ],
+)
+def test_gradients_packed_equal_unpacked(changes):
   clips = examples()
   rows, weight, _ = together(clips)
-  loss, grads = graded(attention=attention)(params(), rows, weight)
+  loss, grads = graded(**changes)(params(), rows, weight)
   total, summed = 0.0, None
   for clip in clips:
     alone, weight, _ = packed([clip], 12, 6)

@@ -7,7 +7,7 @@ import pytest
 
 from sora_jax.models import attention, tile_attention
 
-TILES, SEVERAL = (4, 8), 8
+TILES, LONG = (4, 8), 8
 CLIPS = 5
 # Clips of rows of 50: below, at and above the tiles, up to the row's end; one
 # clip that is all; few and padding; none.
@@ -24,9 +24,9 @@ def case(lengths=LENGTHS):
   return q, k, v, segments
 
 
-def tiled(q, k, v, segments, tiles=TILES, several=SEVERAL):
+def tiled(q, k, v, segments, tiles=TILES, long_tile=LONG):
   start, size, _ = attention.spans(segments, CLIPS)
-  return tile_attention.attend(q, k, v, start, size, tiles, several)
+  return tile_attention.attend(q, k, v, start, size, tiles, long_tile)
 
 
 def dense(q, k, v, segments):
@@ -36,9 +36,9 @@ def dense(q, k, v, segments):
 
 
 @pytest.mark.parametrize(
-  "tiles, several", [((4, 8), 8), ((8,), 3), ((16, 50), 16), ((3, 100), 7)]
+  "tiles, long_tile", [((4, 8), 8), ((8,), 3), ((16, 50), 16), ((3, 100), 7)]
 )
-def test_equals_attention_with_its_gradients(tiles, several):
+def test_equals_attention_with_its_gradients(tiles, long_tile):
   *qkv, segments = case()
   weight = np.random.default_rng(1).normal(size=qkv[0].shape)
 
@@ -49,21 +49,34 @@ def test_equals_attention_with_its_gradients(tiles, several):
 
     return jax.jit(jax.value_and_grad(total, has_aux=True))
 
-  (_, ours), grads = loss(lambda *x: tiled(*x, segments, tiles, several))(qkv)
+  (_, ours), grads = loss(lambda *x: tiled(*x, segments, tiles, long_tile))(qkv)
   (_, wanted), exact = loss(lambda *x: dense(*x, segments))(qkv)
   np.testing.assert_allclose(ours, wanted, atol=2e-6)
   for a, b in zip(grads, exact):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_other_clips_and_padding_do_not_matter():
-  """However large they are: tiles reach beyond their clips."""
-  q, k, v, segments = case()
-  mine = segments[0] == 2
-  before = np.asarray(tiled(q, k, v, segments))[0, mine]
-  for x in (q, k, v):
-    x[0, ~mine] = 1e30
-  np.testing.assert_array_equal(tiled(q, k, v, segments)[0, mine], before)
+@pytest.mark.parametrize(
+  "row, clip", [(0, 1), (0, 2), (0, 3), (0, 5), (2, 2), (2, 3)]
+)
+def test_other_clips_and_padding_do_not_matter(row, clip):
+  """However large it is what they say: tiles reach beyond their clips."""
+  *qkv, segments = case()
+  mine = segments[row] == clip
+
+  def found(qkv):
+    def total(qkv):
+      out = tiled(*qkv, segments)[row, mine]
+      return jnp.square(out).sum(), out
+
+    (_, out), grads = jax.value_and_grad(total, has_aux=True)(qkv)
+    return out, *(g[row, mine] for g in grads)
+
+  before = found(qkv)
+  for x in qkv:
+    x[row, ~mine] = 1e12
+  for a, b in zip(found(qkv), before):
+    np.testing.assert_array_equal(a, b)
 
 
 def test_each_clip_has_the_smallest_tile_that_holds_it(monkeypatch):
@@ -72,13 +85,13 @@ def test_each_clip_has_the_smallest_tile_that_holds_it(monkeypatch):
   found = {}
 
   def spy(tiles, q, k, v, kinds):
-    found.update(enumerate(zip(tiles, kinds)))
+    found.update(tiles=tiles, kinds=kinds)
     return q
 
   monkeypatch.setattr(tile_attention, "_attend", spy)
   tiled(*qkv, segments)
-  (four, small), (eight, large), (several, long) = found.values()
-  assert (four, eight, several) == (4, 8, SEVERAL)
+  assert found["tiles"] == (TILES, LONG)
+  small, large, long = found["kinds"]
   # Clips of 3 and 4 tokens, and of 1; of 5 and 8; of 30, 50, 9 and 17: by hand.
   assert [int(kind.count) for kind in (small, large, long)] == [3, 2, 4 + 7 + 5]
   places = list(zip(np.asarray(long.row), np.asarray(long.at)))
