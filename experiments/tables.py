@@ -332,6 +332,7 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "framing": lambda: of_sweep("framing", FRAMED),
   "levels": lambda: of_sweep("levels", LEVELS),
   "joint": lambda: of_sweep("joint", READ),
+  "compression": lambda: of_sweep("compression", READ, compute=True),
   "transfer": transferred,
   "packing": lambda: of_sweep("packing", PACKED),
   "ablation": ablation,
