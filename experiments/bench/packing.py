@@ -207,7 +207,7 @@ def main(argv: list[str]) -> None:
   fill = round(packed.tokens / packed.places, 4)
   figures = {"clips": len(found), "fill": fill}
   for name, others in RIVALS.items():
-    best = [max(rates[o][k] for o in others) for k in range(len(rates[name]))]
+    best = [max(some) for some in zip(*(rates[o] for o in others))]
     ratios = (a / b for a, b in zip(rates["packed"], best))
     figures[f"tokens_per_s_vs_{name}"] = round(statistics.median(ratios), 2)
   again = sides["packed"][0]._cache_size() - warm["packed"]
