@@ -21,7 +21,11 @@ from ml_collections import ConfigDict
 
 from experiments import guidance, optimizer
 
-METRICS = guidance.METRICS
+METRICS = (
+  *guidance.METRICS,
+  "captions/generated low/motion",
+  "captions/generated high/motion",
+)
 
 
 def base() -> ConfigDict:

@@ -298,6 +298,10 @@ READ = {
   "digit": "captions/generated/digit",
   "Fréchet distance": "frechet/generated/distance",
 }
+TOLD = READ | {
+  "motion, low": "captions/generated low/motion",
+  "motion, high": "captions/generated high/motion",
+}
 LEARNED = READ | {"denoising error": "fixed_times/mean/error"}
 PACKED = {k: v for k, v in LEARNED.items() if k != "Fréchet distance"}
 FRAMED = {
@@ -332,6 +336,7 @@ TABLES: dict[str, Callable[[], Lines]] = {
   "framing": lambda: of_sweep("framing", FRAMED),
   "levels": lambda: of_sweep("levels", LEVELS),
   "joint": lambda: of_sweep("joint", READ),
+  "parameterisation": lambda: of_sweep("parameterisation", TOLD),
   "compression": lambda: of_sweep("compression", READ, compute=True),
   "transfer": transferred,
   "packing": lambda: of_sweep("packing", PACKED),
