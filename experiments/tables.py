@@ -230,6 +230,13 @@ def _few() -> list[str]:
   ]
 
 
+def _moved(name: str, what: str, *asked: str) -> list[str]:
+  """How many directions of motion points of a sweep get right."""
+  column = "captions/generated/motion"
+  shares = (f"{float(_first(name, point)[column]):.2f}" for point in asked)
+  return [f"directions of motion, {what}", " and ".join(shares), f"`{name}.py`"]
+
+
 def headlines() -> Lines:
   """The front page's: what each experiment came to, in a line."""
 
@@ -269,6 +276,13 @@ def headlines() -> Lines:
   lines += [
     _framed(),
     _few(),
+    _moved("parameterisation", "predicting x0 and velocity", "x0", "velocity"),
+    _moved(
+      "compression",
+      "16 x 16 pixels to a token by four latent cells and by one",
+      "8x8x8, 1x2x2",
+      "8x16x16, 1x1x1",
+    ),
     [
       "least denoising error of the quickstart by PFLOPs C of its training",
       f"{float(scaled_by['a']):.2g} C^-{float(scaled_by['b']):.2g}",
