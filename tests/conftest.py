@@ -57,6 +57,18 @@ def few_maps():
     gc.collect()
 
 
+@pytest.fixture(scope="module")
+def small_blocks():
+  """So small that rows of a test have several, and clips, too."""
+  from sora_jax.models import attention
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(attention, "BLOCK", 4)
+    patch.setattr(attention, "CLIP_TILES", (2, 4))
+    patch.setattr(attention, "LONG_TILE", 3)
+    yield
+
+
 def tiny(changes=None):
   """configs/dit_b.py:tiny with {dotted key: value} changed."""
   from configs import dit_b

@@ -187,9 +187,9 @@ def _backward(tiles, saved, d_out):
     row, at, start, stop = (x[i] for x in kind[:4])
     inside = _inside(at, stop, tile)
     own, d_own, log, less = (
-      jnp.where(inside, _cut(x, row, at, tile), 0)
-      for x in (q, d_out, norm, mean)
+      _cut(x, row, at, tile) for x in (q, d_out, norm, mean)
     )
+    own, d_own = (jnp.where(inside, x, 0) for x in (own, d_own))
     log = jnp.where(inside, log, -NEGATIVE)  # of the rest no weight is left
 
     def keys(place, carry):

@@ -20,17 +20,8 @@ SEGMENTS = np.array(
   np.int32,
 )
 CLIPS, HEADS, SIZE = 3, 2, 8
+pytestmark = pytest.mark.usefixtures("small_blocks")
 TOGETHER = ("tiled",)  # which want the tokens of a clip together
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_blocks():
-  """So that rows have several, and clips too."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(attention, "BLOCK", 4)
-    patch.setattr(attention, "CLIP_TILES", (2, 4))
-    patch.setattr(attention, "LONG_TILE", 3)
-    yield
 
 
 def inputs(seed=0, scale=1.5):

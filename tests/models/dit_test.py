@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sora_jax.models import attention as attention_lib
 from sora_jax.models import dit
 from sora_jax.models.attention import ATTENTION, EXACT
 from sora_jax.packing import pack, patchify
@@ -23,16 +22,7 @@ WORDS = (4, 1, 6)
 TEXT = flax.core.freeze(
   {"vocab_size": VOCAB, "width": 16, "depth": 1, "heads": 2}
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_blocks():
-  """So that rows have several."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(attention_lib, "BLOCK", 8)
-    patch.setattr(attention_lib, "CLIP_TILES", (4, 8))
-    patch.setattr(attention_lib, "LONG_TILE", 8)
-    yield
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 @dataclasses.dataclass
